@@ -1,21 +1,56 @@
 //! Tasks of the workspace: `cargo xtask <task>`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
 mod codegen;
+mod peers;
+mod suite;
+mod tidy;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-fn main() -> Result<()> {
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  test [--full] [FILTER]   every test; as root it first installs the peers that the tests talk to
+  tidy                     the rules that no compiler checks: layers, dependency owners, sizes, module docs
+  codegen [--check]        write (or compare) the protobuf code below shared/proto/src/gen
+
+examples:
+  cargo xtask test
+  cargo xtask test hbone
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one task; `false` means that it ran and found something wrong.
+fn run() -> Result<bool> {
     let root = workspace_root();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["codegen"] => codegen::write(&root),
-        ["codegen", "--check"] => codegen::check(&root),
-        other => bail!("unknown task {other:?}; known: codegen [--check]"),
+        ["codegen"] => codegen::write(&root).map(|()| true),
+        ["codegen", "--check"] => codegen::check(&root).map(|()| true),
+        ["tidy"] => tidy::run(&root),
+        ["test", rest @ ..] => suite::run(&root, rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(true)
+        }
+        other => bail!("unknown task {:?}\n\n{USAGE}", other.join(" ")),
     }
 }
 
 fn workspace_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }

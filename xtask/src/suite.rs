@@ -1,0 +1,154 @@
+//! `cargo xtask test`: builds once, runs every test, and counts what passed, failed and was skipped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::peers;
+
+/// Tests print this at the start of a line, with the reason, when they cannot run here.
+const SKIPPED: &str = "SKIPPED:";
+
+#[derive(Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: Vec<String>,
+    failures: Vec<String>,
+    /// Inside the output of tests that passed, which is read for skips but not shown.
+    in_successes: bool,
+}
+
+/// Runs the suite; `false` when a test failed.
+///
+/// # Errors
+/// The workspace does not build, or a process cannot be started.
+pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<bool> {
+    let mut full = false;
+    let mut filter = Vec::new();
+    for argument in arguments {
+        match *argument {
+            "--full" => full = true,
+            flag if flag.starts_with('-') => bail!("unknown flag {flag}; known: --full"),
+            text => filter.push(text),
+        }
+    }
+    let missing = peers::prepare(root);
+    for peer in &missing {
+        println!("missing peer: {peer}");
+    }
+    // The end-to-end tests run the binary, which `cargo test` builds only for its own package.
+    build(root)?;
+    let mut counts = Counts::default();
+    test(root, &filter, full, &mut counts)?;
+    Ok(report(&counts))
+}
+
+fn build(root: &Path) -> Result<()> {
+    let status = Command::new(cargo()).args(["build", "--package", "aquifer"]).current_dir(root).status()?;
+    if !status.success() {
+        bail!("the workspace does not build");
+    }
+    Ok(())
+}
+
+fn test(root: &Path, filter: &[&str], full: bool, counts: &mut Counts) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let searched = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into(), peers::directory(root).join("bin")])
+        .collect::<Vec<_>>();
+    let mut command = Command::new(cargo());
+    command
+        .args(["test", "--workspace", "--no-fail-fast", "--"])
+        .args(filter)
+        .arg("--show-output")
+        .current_dir(root)
+        .env("PATH", std::env::join_paths(searched)?)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    if full {
+        command.env("AQUIFER_TEST_FULL", "1");
+    }
+    let mut child = command.spawn().context("cargo did not start")?;
+    let output = child.stdout.take().context("cargo has no standard output")?;
+    for line in BufReader::new(output).lines() {
+        count(&line?, counts);
+    }
+    let status = child.wait()?;
+    if !status.success() && counts.failed == 0 {
+        bail!("cargo test ended with {status} before every test ran");
+    }
+    Ok(())
+}
+
+/// Counts one line of libtest's output and passes on what a reader wants to see.
+fn count(line: &str, counts: &mut Counts) {
+    if let Some(reason) = line.strip_prefix(SKIPPED) {
+        counts.skipped.push(reason.trim().to_owned());
+        return;
+    }
+    match line {
+        "successes:" => counts.in_successes = true,
+        "failures:" => counts.in_successes = false,
+        _ => {}
+    }
+    if let Some(numbers) = line.strip_prefix("test result: ") {
+        counts.in_successes = false;
+        counts.passed += number_before(numbers, " passed");
+        counts.failed += number_before(numbers, " failed");
+    }
+    let failed = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+    if let Some(name) = failed {
+        counts.failures.push(name.to_owned());
+    }
+    if !counts.in_successes && !line.is_empty() {
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+}
+
+fn number_before(text: &str, word: &str) -> usize {
+    text.split(';')
+        .find_map(|part| part.trim_end().strip_suffix(word))
+        .and_then(|head| head.split_whitespace().last())
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Prints the closing lines.
+fn report(counts: &Counts) -> bool {
+    println!();
+    for name in &counts.failures {
+        println!("failed: {name}");
+    }
+    for reason in &counts.skipped {
+        println!("skipped: {reason}");
+    }
+    let skipped = counts.skipped.len();
+    // As root on a build machine every peer can be had: a skipped test there hides a broken installation.
+    let must_run_all = std::env::var_os("CI").is_some() && peers::is_root();
+    if skipped > 0 {
+        println!("{skipped} skipped");
+    }
+    println!("{} passed, {} failed", counts.passed.saturating_sub(skipped), counts.failed);
+    counts.failed == 0 && !(must_run_all && skipped > 0)
+}
+
+fn cargo() -> String {
+    // The cargo that runs this task, so that both use one toolchain.
+    option_env!("CARGO").unwrap_or("cargo").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_and_skips_are_counted() {
+        let mut counts = Counts::default();
+        count("test result: ok. 8 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", &mut counts);
+        count("SKIPPED: nft is not installed", &mut counts);
+        assert_eq!((counts.passed, counts.failed, counts.skipped.len()), (8, 1, 1));
+    }
+}
