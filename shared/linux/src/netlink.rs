@@ -1,0 +1,1 @@
+//! One netlink request and its answer.

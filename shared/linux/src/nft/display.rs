@@ -1,0 +1,1 @@
+//! The text that `nft list ruleset` prints for the model.

@@ -1,0 +1,217 @@
+//! TCP sockets as a transparent proxy needs them: marked, spoofing a source address, telling where a redirected
+//! connection wanted to go.
+//!
+//! Sockets belong to the network namespace in which they are made; see [`NetNs::run`](crate::NetNs::run).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::error::Named;
+
+/// How a listener is made; the default is what a listener of the proxy wants when nothing is said.
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    /// Lets several listeners, also of a successor process, share the port. Default: false.
+    pub reuse_port: bool,
+    /// The firewall mark of the listener, inherited by accepted connections. Default: none.
+    pub mark: Option<u32>,
+    /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`. Default: 1024.
+    pub backlog: u32,
+    /// Accepts connections to addresses that are not of this host; needs `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+    /// Default: false.
+    pub transparent: bool,
+    /// An IPv6 listener does not take IPv4 connections. Default: false.
+    pub only_v6: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { reuse_port: false, mark: None, backlog: 1024, transparent: false, only_v6: false }
+    }
+}
+
+/// When an idle connection is probed, and when it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Idle time before the first probe; whole seconds.
+    pub time: Duration,
+    /// Time between probes; whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes until the connection is dead.
+    pub retries: u32,
+}
+
+/// How an outgoing connection is made.
+#[derive(Debug, Clone, Default)]
+pub struct StreamOptions {
+    /// The firewall mark; needs `CAP_NET_ADMIN` in the namespace.
+    pub mark: Option<u32>,
+    /// The source address to send from even when it is not of this host (`IP_TRANSPARENT` and `IP_FREEBIND`), with a
+    /// port of the kernel's choice.
+    pub source: Option<IpAddr>,
+    /// Keep-alive probing; none leaves it off.
+    pub keepalive: Option<Keepalive>,
+    /// Sends small segments at once.
+    pub no_delay: bool,
+    /// How long sent data may stay unacknowledged before the connection is dead.
+    pub user_timeout: Option<Duration>,
+}
+
+/// Opens a non-blocking listener on `address`, in the calling thread's network namespace.
+///
+/// `[::]` takes IPv4 connections too unless [`ListenOptions::only_v6`] says otherwise.
+/// The address can be bound again at once after a restart (`SO_REUSEADDR`).
+///
+/// # Errors
+/// The kernel's, named with the address.
+pub fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
+    let open = || -> io::Result<TcpListener> {
+        let socket = tcp_socket(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(options.only_v6)?;
+        }
+        socket.set_reuse_address(true)?;
+        // Before bind: the kernel decides there whether the port is shared.
+        socket.set_reuse_port(options.reuse_port)?;
+        if let Some(mark) = options.mark {
+            socket.set_mark(mark)?;
+        }
+        if options.transparent {
+            set_transparent(&socket, address.ip())?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(socket.into())
+    };
+    open().named(|| format!("listening on {address}"))
+}
+
+/// Makes a non-blocking socket that is ready to be connected to `target`; made for
+/// `tokio::net::TcpSocket::from_std_stream`.
+///
+/// # Errors
+/// The kernel's: `EPERM` for a mark or a foreign source without the capability.
+pub fn stream(target: SocketAddr, options: &StreamOptions) -> io::Result<TcpStream> {
+    let open = || -> io::Result<TcpStream> {
+        let socket = tcp_socket(target)?;
+        if let Some(mark) = options.mark {
+            socket.set_mark(mark)?;
+        }
+        if let Some(source) = options.source {
+            bind_source(&socket, target, source)?;
+        }
+        tune(&SockRef::from(&socket), options.keepalive, options.no_delay)?;
+        if options.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(options.user_timeout)?;
+        }
+        Ok(socket.into())
+    };
+    open().named(|| match options.source {
+        Some(source) => format!("opening a socket from {source} to {target}"),
+        None => format!("opening a socket to {target}"),
+    })
+}
+
+/// Sets on an accepted connection what does not come from its listener.
+///
+/// # Errors
+/// The kernel's, which only happens on something that is not a TCP socket.
+pub fn accepted(socket: &impl AsFd, keepalive: Option<Keepalive>, no_delay: bool) -> io::Result<()> {
+    tune(&SockRef::from(socket), keepalive, no_delay).named(|| "tuning an accepted connection".into())
+}
+
+/// Where a redirected connection wanted to go, with an IPv4-mapped address as IPv4.
+///
+/// A connection that arrived on a dual-stack listener is looked up in the family that it came in by.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] when the kernel does not track the connection, which then was not redirected.
+pub fn original_destination(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    let socket = SockRef::from(socket);
+    let lookup = || -> io::Result<SocketAddr> {
+        let local = socket.local_addr()?.as_socket().map(|address| address.ip().to_canonical());
+        let found = match local {
+            Some(IpAddr::V6(_)) => socket.original_dst_v6(),
+            _ => socket.original_dst_v4(),
+        }?;
+        let found = found.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(SocketAddr::new(found.ip().to_canonical(), found.port()))
+    };
+    lookup().named(|| "looking up the original destination".into())
+}
+
+/// Sets the firewall mark of any socket.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN` in the socket's network namespace.
+pub fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
+    SockRef::from(socket).set_mark(mark).named(|| format!("setting mark {mark:#x}"))
+}
+
+/// Whether sockets of this process, in this namespace, may carry a mark.
+///
+/// # Errors
+/// When no socket can be made at all.
+pub fn can_set_mark() -> io::Result<bool> {
+    allowed(Socket::new(Domain::IPV4, Type::STREAM, None)?.set_mark(1))
+}
+
+/// Whether sockets of this process, in this namespace, may use foreign addresses.
+///
+/// # Errors
+/// When no socket can be made at all.
+pub fn can_be_transparent() -> io::Result<bool> {
+    allowed(Socket::new(Domain::IPV4, Type::STREAM, None)?.set_ip_transparent_v4(true))
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn bind_source(socket: &Socket, target: SocketAddr, source: IpAddr) -> io::Result<()> {
+    let source = match (target, source.to_canonical()) {
+        (SocketAddr::V6(_), IpAddr::V4(source)) => IpAddr::V6(source.to_ipv6_mapped()),
+        (_, source) => source,
+    };
+    set_transparent(socket, target.ip())?;
+    if target.is_ipv6() {
+        socket.set_freebind_v6(true)?;
+    }
+    socket.set_freebind_v4(true)?;
+    // The port is chosen at connect, by destination: many sources' worth of ports instead of one.
+    nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
+}
+
+/// A dual-stack socket needs the IPv4 option too, for connections from and to mapped addresses.
+fn set_transparent(socket: &Socket, address: IpAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_ip_transparent_v6(true)?;
+    }
+    socket.set_ip_transparent_v4(true)
+}
+
+fn tune(socket: &SockRef<'_>, keepalive: Option<Keepalive>, no_delay: bool) -> io::Result<()> {
+    if let Some(Keepalive { time, interval, retries }) = keepalive {
+        let parameters = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+        socket.set_tcp_keepalive(&parameters)?;
+    }
+    if no_delay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    Ok(())
+}
+
+fn allowed(attempt: io::Result<()>) -> io::Result<bool> {
+    match attempt {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        Err(error) => Err(error),
+    }
+}
