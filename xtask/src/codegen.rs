@@ -55,6 +55,8 @@ fn generate(root: &Path) -> Result<BTreeMap<String, String>> {
     let scratch = tempfile::tempdir()?;
     let mut config = prost_build::Config::new();
     config.bytes([".istio.workload", ".istio.security"]);
+    // Ordered, so that equal messages have equal bytes: discovery versions are hashes of them.
+    config.btree_map([".istio.workload"]);
     tonic_prost_build::configure()
         .out_dir(scratch.path())
         .build_transport(false)
