@@ -1,0 +1,180 @@
+//! The certificate of a workload: parsed once, its TLS configurations built once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use types::Identity;
+
+use crate::verify::{ClientVerifier, ServerVerifier};
+use crate::x509::{self, CertificateDetails};
+use crate::{KeyExchange, Refusal, TlsError, provider};
+
+/// Even a certificate that was nearly over when it came is not asked for more often than this.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+
+/// A workload's certificate chain, private key and trusted roots, ready to be used on any number of connections.
+///
+/// `Debug` shows who and until when, never the key.
+pub struct WorkloadCertificate {
+    identity: Identity,
+    not_before: SystemTime,
+    not_after: SystemTime,
+    /// Leaf first, without the root.
+    chain: Vec<CertificateDer<'static>>,
+    roots: Vec<CertificateDer<'static>>,
+    trust: Arc<RootCertStore>,
+    /// Refuses every server until [`ClientConfig::dangerous`] names those that are expected.
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+}
+
+impl WorkloadCertificate {
+    /// Puts a certificate together from PEM texts: the chain (leaf first), the key (PKCS#8) and the roots to trust.
+    ///
+    /// The identity is that of the leaf.
+    ///
+    /// # Errors
+    /// [`TlsError::Malformed`] for text that is no PEM, [`TlsError::Peer`] when the leaf does not name exactly one
+    /// workload, [`TlsError::Configuration`] when key and leaf do not belong together.
+    pub fn from_pem(chain: &str, key: &str, roots: &str) -> Result<Self, TlsError> {
+        let (chain, key, roots) = (x509::certificates(chain)?, x509::private_key(key)?, x509::certificates(roots)?);
+        Self::new(chain, key, roots, KeyExchange::default())
+    }
+
+    pub(crate) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        roots: Vec<CertificateDer<'static>>,
+        key_exchange: KeyExchange,
+    ) -> Result<Self, TlsError> {
+        let leaf = chain.first().ok_or_else(|| TlsError::Response("no certificate".to_owned()))?;
+        let identity = x509::identity(leaf)?;
+        let (not_before, not_after) = x509::validity(&x509::parse(leaf)?)?;
+        let trust = Arc::new(root_store(&roots)?);
+        let crypto = provider::mesh(key_exchange);
+        let own = CertifiedKey::from_der(chain.clone(), key, &crypto).map_err(TlsError::Configuration)?;
+        let own = Arc::new(SingleCertAndKey::from(own));
+
+        let nobody = ServerVerifier::new(Arc::clone(&trust), &crypto, Vec::new());
+        let mut client = ClientConfig::builder_with_provider(Arc::clone(&crypto))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(TlsError::Configuration)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(nobody))
+            .with_client_cert_resolver(Arc::clone(&own) as _);
+        client.alpn_protocols = vec![provider::H2.to_vec()];
+        client.enable_sni = false;
+        client.resumption = Resumption::disabled();
+
+        let verifier = ClientVerifier::new(Arc::clone(&trust), &crypto, identity.trust_domain.clone())?;
+        let mut server = ServerConfig::builder_with_provider(crypto)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(TlsError::Configuration)?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(own);
+        server.alpn_protocols = vec![provider::H2.to_vec()];
+        // A ticket would let a peer come back after its certificate expired, and mesh clients do not resume.
+        server.send_tls13_tickets = 0;
+
+        Ok(Self {
+            identity,
+            not_before,
+            not_after,
+            chain,
+            roots,
+            trust,
+            client: Arc::new(client),
+            server: Arc::new(server),
+        })
+    }
+
+    /// Whose certificate it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// From when it is valid; authorities back-date it by minutes.
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        self.not_before
+    }
+
+    /// Until when it is valid.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Whether a peer with a right clock would accept it.
+    #[must_use]
+    pub fn is_valid_at(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now < self.not_after
+    }
+
+    /// When to ask for the next one: after half of the validity that remained at receipt, never sooner than 1 s.
+    #[must_use]
+    pub fn refresh_at(&self, received_at: SystemTime) -> SystemTime {
+        let remaining = self.not_after.duration_since(received_at).unwrap_or_default();
+        received_at + (remaining / 2).max(SHORTEST_REFRESH)
+    }
+
+    /// The chain as an operator wants to see it: leaf first, then intermediates.
+    #[must_use]
+    pub fn chain(&self) -> Vec<CertificateDetails> {
+        // Certificates that made a TLS configuration have been parsed before.
+        self.chain.iter().filter_map(|der| CertificateDetails::from_der(der).ok()).collect()
+    }
+
+    /// The trusted roots as an operator wants to see them.
+    #[must_use]
+    pub fn roots(&self) -> Vec<CertificateDetails> {
+        self.roots.iter().filter_map(|der| CertificateDetails::from_der(der).ok()).collect()
+    }
+
+    /// A client configuration that accepts servers with one of the identities.
+    ///
+    /// All it costs is a shallow copy: everything of weight is shared.
+    pub(crate) fn client_config(&self, expected: &[Identity]) -> ClientConfig {
+        let mut config = ClientConfig::clone(&self.client);
+        let verifier = ServerVerifier::new(Arc::clone(&self.trust), self.client.crypto_provider(), expected.to_vec());
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        config
+    }
+
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+}
+
+impl fmt::Debug for WorkloadCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkloadCertificate")
+            .field("identity", &self.identity)
+            .field("not_before", &self.not_before)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+fn root_store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).map_err(|error| TlsError::malformed("root certificate", error))?;
+    }
+    if store.is_empty() {
+        return Err(TlsError::Response("no root certificate".to_owned()));
+    }
+    Ok(store)
+}
+
+/// What the leaf says, for callers that hold DER only.
+pub(crate) fn leaf_identity(chain: &[CertificateDer<'_>]) -> Result<Identity, Refusal> {
+    x509::identity(chain.first().ok_or(Refusal::NoCertificate)?)
+}

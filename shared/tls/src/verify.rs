@@ -1,0 +1,139 @@
+//! The mesh's verdict on a peer's certificate: chain, time, purpose, then the SPIFFE name.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, RootCertStore, SignatureScheme};
+use types::{Identity, TrustDomain};
+
+use crate::{Refusal, TlsError, x509};
+
+/// The client's view: the server must be one of those that were dialled.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    roots: Arc<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+    /// Nobody is accepted when empty.
+    expected: Vec<Identity>,
+}
+
+impl ServerVerifier {
+    pub(crate) fn new(roots: Arc<RootCertStore>, crypto: &CryptoProvider, expected: Vec<Identity>) -> Self {
+        Self { roots, algorithms: crypto.signature_verification_algorithms, expected }
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.algorithms.all)?;
+        let found = x509::identity(end_entity).map_err(Refusal::into_rustls)?;
+        if self.expected.contains(&found) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(Refusal::IdentityMismatch { expected: self.expected.clone(), found }.into_rustls())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The server's view: the client must show a certificate of the own trust domain.
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    chain: Arc<dyn ClientCertVerifier>,
+    trust_domain: TrustDomain,
+}
+
+impl ClientVerifier {
+    pub(crate) fn new(
+        roots: Arc<RootCertStore>,
+        crypto: &Arc<CryptoProvider>,
+        trust_domain: TrustDomain,
+    ) -> Result<Self, TlsError> {
+        // Without hints the client shows what it has; hints would only make a rotation of roots harder.
+        let chain = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(crypto))
+            .clear_root_hint_subjects()
+            .build()
+            .map_err(|error| TlsError::malformed("root certificate", error))?;
+        Ok(Self { chain, trust_domain })
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let found = x509::identity(end_entity).map_err(Refusal::into_rustls)?;
+        if found.trust_domain == self.trust_domain {
+            return Ok(verified);
+        }
+        Err(Refusal::OtherTrustDomain { expected: self.trust_domain.clone(), found }.into_rustls())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// Mesh configurations negotiate TLS 1.3 alone, so this is never reached; refusing is right all the same.
+fn tls12() -> Error {
+    Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig)
+}
