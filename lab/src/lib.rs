@@ -1,1 +1,4 @@
 //! Being written.
+
+pub mod api;
+pub mod controllers;
