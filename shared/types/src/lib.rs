@@ -6,10 +6,12 @@
 #![warn(missing_docs)]
 
 mod address;
+mod cidr;
 mod identity;
 mod name;
 
 pub use address::{Authority, NetworkAddress, canonical_ip};
+pub use cidr::Cidr;
 pub use identity::{Identity, TrustDomain};
 pub use name::{Hostname, NamespacedHostname, NamespacedName, PodUid, WorkloadUid};
 
