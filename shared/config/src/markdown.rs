@@ -1,0 +1,67 @@
+//! The configuration reference, written from the table.
+
+use std::fmt::Write as _;
+
+use crate::Row;
+use crate::table::{FAMILIES, NOT_HONOURED, TABLE};
+
+/// The text of docs/configuration.md.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Configuration\n\n\
+         Generated from the table in shared/config; do not edit.\n\n\
+         Components are configured by environment variables, read once at start.\n\
+         A value that is not understood stops the component with an error that names the variable.\n\
+         Durations are written as in `24h`, `5m`, `1m30s`, `250ms`; booleans are `true` and `false`.\n",
+    );
+    let mut section = "";
+    for row in TABLE.iter().chain(FAMILIES) {
+        if row.section != section {
+            section = row.section;
+            let _ = write!(
+                page,
+                "\n## {section}\n\n| Variable | Kind | Default | Read by | Meaning |\n|---|---|---|---|---|\n"
+            );
+        }
+        write_row(&mut page, row);
+    }
+    page.push_str("\n## Not honoured\n\nSet for another node proxy, these are named in a warning at start.\n\n");
+    page.push_str("| Variable | Instead |\n|---|---|\n");
+    for (name, instead) in NOT_HONOURED {
+        let _ = writeln!(page, "| `{name}` | {instead} |");
+    }
+    page.push_str(
+        "\n`COMPLIANCE_POLICY`, `CRL_PATH` and `FAKE_CA` stop the component when set: leaving them out \
+                   would be less secure than what was asked for.\n",
+    );
+    page
+}
+
+fn write_row(page: &mut String, row: &Row) {
+    let kind = if row.unit.is_empty() { row.kind.to_owned() } else { format!("{}, {}", row.kind, row.unit) };
+    let default = if row.default.is_empty() { "–".to_owned() } else { format!("`{}`", row.default) };
+    let components: Vec<&str> = row.components.iter().map(|component| component.name()).collect();
+    let _ = writeln!(page, "| `{}` | {kind} | {default} | {} | {} |", row.name, components.join(", "), row.doc.trim());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_knob_is_documented_once() {
+        let page = markdown();
+        for row in TABLE {
+            assert_eq!(page.matches(&format!("| `{}` |", row.name)).count(), 1, "{}", row.name);
+            assert!(row.doc.trim().ends_with('.'), "{} has no sentence", row.name);
+        }
+    }
+
+    #[test]
+    fn every_row_has_as_many_cells_as_its_head() {
+        for line in markdown().lines().filter(|line| line.starts_with('|')) {
+            assert!(matches!(line.matches('|').count(), 3 | 6), "{line}");
+        }
+    }
+}
