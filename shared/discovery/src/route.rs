@@ -1,0 +1,128 @@
+//! Where a connection goes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rand::{Rng, RngExt};
+use types::{Authority, Hostname, Identity, canonical_ip};
+
+use crate::model::{Protocol, Service, Workload};
+use crate::resolve::ResolveError;
+
+/// The port on which workloads accept HBONE.
+pub const HBONE_PORT: u16 = 15008;
+
+/// Where a connection goes: the decision as data, to be carried out, logged and explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// To its original destination, untouched.
+    Passthrough {
+        /// The original destination.
+        destination: SocketAddr,
+        /// The service whose wish that is; `None` when nothing is known about the destination.
+        service: Option<Arc<Service>>,
+    },
+    /// To a workload, in plaintext.
+    Tcp {
+        /// The workload's address and port.
+        destination: SocketAddr,
+        /// Who is reached.
+        upstream: Upstream,
+    },
+    /// To a workload, through a tunnel.
+    Hbone {
+        /// Where the tunnel's server listens.
+        destination: SocketAddr,
+        /// What the server is asked to connect to.
+        authority: Authority,
+        /// The identities that the server may have, the workload's own first.
+        expected: Vec<Identity>,
+        /// Who is reached.
+        upstream: Upstream,
+    },
+    /// To a workload that has a name instead of addresses, which must be resolved first.
+    Unresolved(Unresolved),
+}
+
+impl Route {
+    /// Who was chosen; `None` when the connection is left alone, and so nobody else could be tried.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Upstream> {
+        match self {
+            Self::Passthrough { .. } => None,
+            Self::Tcp { upstream, .. } | Self::Hbone { upstream, .. } => Some(upstream),
+            Self::Unresolved(unresolved) => Some(&unresolved.upstream),
+        }
+    }
+}
+
+/// Who was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// The workload.
+    pub workload: Arc<Workload>,
+    /// The service whose endpoint it is, if a service was addressed.
+    pub service: Option<Arc<Service>>,
+    /// The port that the workload's application listens on.
+    pub port: u16,
+}
+
+impl Upstream {
+    /// The route to this upstream at one of its addresses.
+    #[must_use]
+    pub fn route(self, ip: IpAddr) -> Route {
+        let application = SocketAddr::new(canonical_ip(ip), self.port);
+        match self.workload.protocol {
+            Protocol::Tcp => Route::Tcp { destination: application, upstream: self },
+            Protocol::Hbone => Route::Hbone {
+                destination: SocketAddr::new(application.ip(), HBONE_PORT),
+                authority: Authority::Address(application),
+                expected: self.expected_identities(),
+                upstream: self,
+            },
+        }
+    }
+
+    /// The workload's identity, and those that the service accepts for any endpoint.
+    fn expected_identities(&self) -> Vec<Identity> {
+        let own = self.workload.identity();
+        let others = self.service.iter().flat_map(|service| &service.subject_alt_names).filter(|other| **other != own);
+        let others: Vec<_> = others.cloned().collect();
+        std::iter::once(own).chain(others).collect()
+    }
+}
+
+/// A choice whose host name must be resolved before a connection can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolved {
+    /// Who was chosen.
+    pub upstream: Upstream,
+    /// Where the application wanted to connect to.
+    pub destination: SocketAddr,
+}
+
+impl Unresolved {
+    /// The name to resolve.
+    #[must_use]
+    pub fn hostname(&self) -> &Hostname {
+        &self.upstream.workload.hostname
+    }
+
+    /// The route to one of the addresses that the name has: at random, of the original destination's family if possible.
+    ///
+    /// # Errors
+    /// [`ResolveError::NoAddress`] when there is no address that the service's families allow.
+    pub fn resolved<R: Rng + ?Sized>(self, answers: &[IpAddr], random: &mut R) -> Result<Route, ResolveError> {
+        let accepts = |ip: &IpAddr| self.upstream.service.as_ref().is_none_or(|svc| svc.ip_families.accepts(*ip));
+        let usable: Vec<IpAddr> = answers.iter().copied().map(canonical_ip).filter(accepts).collect();
+        let same = |ip: &&IpAddr| ip.is_ipv4() == self.destination.ip().is_ipv4();
+        let same: Vec<IpAddr> = usable.iter().filter(same).copied().collect();
+        let candidates = if same.is_empty() { usable } else { same };
+        if candidates.is_empty() {
+            return Err(ResolveError::NoAddress { workload: self.upstream.workload.uid.clone() });
+        }
+        let ip = candidates.get(random.random_range(0..candidates.len())).copied();
+        let ip = ip.unwrap_or_else(|| self.destination.ip());
+        Ok(self.upstream.route(ip))
+    }
+}

@@ -1,0 +1,332 @@
+//! Publishing what is known.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use types::{Identity, NamespacedHostname, NetworkAddress, WorkloadUid};
+
+use crate::index::{self, Group, Index};
+use crate::intern::Interner;
+use crate::model::{Service, Workload};
+use crate::view::View;
+
+/// The only one who changes what [`View`]s show.
+///
+/// A workload is an endpoint of every service that it names, in whatever order the two become known;
+/// it stays one when the service is removed and comes back.
+/// Each method publishes at once; [`Writer::batch`] publishes the endpoints of many changes together.
+pub struct Writer {
+    index: Arc<Index>,
+    interner: Interner,
+    /// Endpoints to add (or replace) and to take out of services when the batch ends.
+    endpoints: HashMap<NamespacedHostname, BTreeMap<WorkloadUid, Option<Arc<Workload>>>>,
+    /// How many workloads of the own node need a certificate for each identity.
+    identities: BTreeMap<Identity, usize>,
+    has_changed: bool,
+    has_local_changed: bool,
+    have_identities_changed: bool,
+    version: watch::Sender<u64>,
+    local_version: watch::Sender<u64>,
+    published_identities: watch::Sender<Arc<BTreeSet<Identity>>>,
+}
+
+/// Changes whose endpoints are published together, when the batch is dropped.
+///
+/// A service with many endpoints is then rebuilt once, not once per endpoint.
+/// Everything else is visible as soon as it is written.
+pub struct Batch<'a> {
+    writer: &'a mut Writer,
+}
+
+impl Writer {
+    /// A writer that knows nothing yet, for a proxy in `network` (empty for the default one) that serves `node`,
+    /// or workloads of any node when that is not said.
+    #[must_use]
+    pub fn new(network: impl Into<Arc<str>>, node: Option<Arc<str>>) -> Self {
+        let (version, version_seen) = watch::channel(0);
+        let (local_version, local_version_seen) = watch::channel(0);
+        let (published_identities, identities_seen) = watch::channel(Arc::default());
+        let index = Index {
+            network: network.into(),
+            node,
+            workloads: papaya::HashMap::new(),
+            addresses: papaya::HashMap::new(),
+            local: papaya::HashMap::new(),
+            groups: papaya::HashMap::new(),
+            vips: papaya::HashMap::new(),
+            ranges: papaya::HashMap::new(),
+            hosts: papaya::HashMap::new(),
+            version: version_seen,
+            local_version: local_version_seen,
+            identities: identities_seen,
+        };
+        Self {
+            index: Arc::new(index),
+            interner: Interner::default(),
+            endpoints: HashMap::new(),
+            identities: BTreeMap::new(),
+            has_changed: false,
+            has_local_changed: false,
+            have_identities_changed: false,
+            version,
+            local_version,
+            published_identities,
+        }
+    }
+
+    /// A handle for readers.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View { index: Arc::clone(&self.index) }
+    }
+
+    /// Starts changes whose endpoints are published together.
+    #[must_use = "the batch is published when it is dropped"]
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch { writer: self }
+    }
+
+    /// Adds a workload or replaces the one with the same uid.
+    pub fn upsert_workload(&mut self, workload: Workload) {
+        self.batch().upsert_workload(workload);
+    }
+
+    /// Adds a service or replaces the one with the same key; its endpoints stay.
+    pub fn upsert_service(&mut self, service: Service) {
+        self.batch().upsert_service(service);
+    }
+
+    /// Removes what has this resource name; see [`Batch::remove`].
+    pub fn remove(&mut self, name: &str) {
+        self.batch().remove(name);
+    }
+
+    fn replace_workload(&mut self, uid: &WorkloadUid, mut new: Option<Workload>) {
+        if let Some(new) = &mut new {
+            self.interner.workload(new);
+        }
+        let new = new.map(Arc::new);
+        let old = self.index.workloads.pin().get(uid).cloned();
+        if old == new {
+            return;
+        }
+        self.has_changed = true;
+        let workloads = self.index.workloads.pin();
+        match &new {
+            Some(new) => workloads.insert(uid.clone(), Arc::clone(new)),
+            None => workloads.remove(uid),
+        };
+        drop(workloads);
+        let (old, new) = (old.as_ref(), new.as_ref());
+        self.index_addresses(uid, old, new);
+        self.index_local(uid, old, new);
+        self.count_identity(old, new);
+        self.index_endpoint(uid, old, new);
+    }
+
+    /// New places are filled before old ones are left, so that a reader always finds the workload somewhere.
+    fn index_addresses(&self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
+        let addresses = |workload: Option<&Arc<Workload>>| -> BTreeSet<NetworkAddress> {
+            workload.into_iter().flat_map(|workload| workload.indexed_addresses()).collect()
+        };
+        let (left, taken) = (addresses(old), addresses(new));
+        let put = |address: &NetworkAddress, workload: Option<&Arc<Workload>>| {
+            let order = |left: &Arc<Workload>, right: &Arc<Workload>| index::prefer(left, right);
+            index::put(&self.index.addresses, address.clone(), |other| other.uid == *uid, order, workload.cloned());
+        };
+        taken.iter().for_each(|address| put(address, new));
+        left.difference(&taken).for_each(|address| put(address, None));
+    }
+
+    fn index_local(&mut self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
+        let name = |workload: Option<&Arc<Workload>>| {
+            workload.filter(|workload| self.is_local(workload)).map(|workload| workload.local_name())
+        };
+        let (left, taken) = (name(old), name(new));
+        let put = |name, workload| {
+            let order = |left: &Arc<Workload>, right: &Arc<Workload>| index::prefer(left, right);
+            index::put(&self.index.local, name, |other| other.uid == *uid, order, workload);
+        };
+        let is_elsewhere = left != taken;
+        let is_touched = left.is_some() || taken.is_some();
+        if let Some(name) = taken {
+            put(name, new.cloned());
+        }
+        if let Some(name) = left.filter(|_| is_elsewhere) {
+            put(name, None);
+        }
+        self.has_local_changed |= is_touched;
+    }
+
+    fn index_endpoint(&mut self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
+        for (key, _ports) in old.into_iter().flat_map(|old| &old.services) {
+            self.endpoints.entry(key.clone()).or_default().insert(uid.clone(), None);
+        }
+        for (key, _ports) in new.into_iter().flat_map(|new| &new.services) {
+            self.endpoints.entry(key.clone()).or_default().insert(uid.clone(), new.cloned());
+        }
+    }
+
+    fn is_local(&self, workload: &Workload) -> bool {
+        self.index.node.as_ref().is_none_or(|node| *node == workload.node)
+    }
+
+    fn count_identity(&mut self, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
+        let identity = |workload: Option<&Arc<Workload>>| {
+            let is_own = |workload: &&Arc<Workload>| {
+                self.index.node.is_some() && self.is_local(workload) && workload.needs_certificate()
+            };
+            workload.filter(is_own).map(|workload| workload.identity())
+        };
+        let (left, taken) = (identity(old), identity(new));
+        if left == taken {
+            return;
+        }
+        if let Some(identity) = taken {
+            let count = self.identities.entry(identity).or_insert(0);
+            *count += 1;
+            self.have_identities_changed |= *count == 1;
+        }
+        if let Some(identity) = left
+            && let Some(count) = self.identities.get_mut(&identity)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.identities.remove(&identity);
+                self.have_identities_changed = true;
+            }
+        }
+    }
+
+    fn replace_service(&mut self, key: &NamespacedHostname, mut new: Option<Service>) {
+        if let Some(new) = &mut new {
+            self.interner.service(new);
+        }
+        let new = new.map(Arc::new);
+        let group = self.index.groups.pin().get(key).cloned().unwrap_or_default();
+        if group.service == new {
+            return;
+        }
+        self.has_changed = true;
+        let old = group.service.clone();
+        self.put_group(key, Group { service: new.clone(), endpoints: Arc::clone(&group.endpoints) });
+        self.index_service(key, old.as_deref(), new.as_ref());
+    }
+
+    /// New places are filled before old ones are left, so that a reader always finds the service somewhere.
+    fn index_service(&self, key: &NamespacedHostname, old: Option<&Service>, new: Option<&Arc<Service>>) {
+        let is_same = |other: &Arc<Service>| other.namespace == key.namespace && other.hostname == key.hostname;
+        let order = |left: &Arc<Service>, right: &Arc<Service>| index::by_key(left, right);
+
+        let vips = |service: &Service| service.vips.iter().cloned().collect::<BTreeSet<_>>();
+        let (left, taken) = (old.map(vips).unwrap_or_default(), new.map(|new| vips(new)).unwrap_or_default());
+        taken.iter().for_each(|vip| index::put(&self.index.vips, vip.clone(), is_same, order, new.cloned()));
+        left.difference(&taken).for_each(|vip| index::put(&self.index.vips, vip.clone(), is_same, order, None));
+
+        index::put(&self.index.hosts, key.hostname.clone(), is_same, order, new.cloned());
+        self.index_ranges(key, old, new);
+    }
+
+    fn index_ranges(&self, key: &NamespacedHostname, old: Option<&Service>, new: Option<&Arc<Service>>) {
+        let networks: BTreeSet<&Arc<str>> = old
+            .into_iter()
+            .chain(new.map(|new| &**new))
+            .flat_map(|service| &service.cidr_vips)
+            .map(|vip| &vip.network)
+            .collect();
+        let ranges = self.index.ranges.pin();
+        for network in networks {
+            let others = ranges.get(network).map_or(&[][..], |list| list).iter();
+            let others = others.filter(|(_, other)| other.namespace != key.namespace || other.hostname != key.hostname);
+            let own = new.into_iter().flat_map(|new| new.cidr_vips.iter().map(move |vip| (vip, new)));
+            let own = own.filter(|(vip, _)| vip.network == *network).map(|(vip, new)| (vip.cidr, Arc::clone(new)));
+            let mut list: Vec<_> = others.cloned().chain(own).collect();
+            list.sort_by(|(left_cidr, left), (right_cidr, right)| {
+                index::by_key(left, right).then_with(|| left_cidr.cmp(right_cidr))
+            });
+            if list.is_empty() {
+                ranges.remove(network);
+            } else {
+                ranges.insert(Arc::clone(network), Arc::from(list));
+            }
+        }
+    }
+
+    fn put_group(&self, key: &NamespacedHostname, group: Group) {
+        let groups = self.index.groups.pin();
+        if group.is_empty() {
+            groups.remove(key);
+        } else {
+            groups.insert(key.clone(), Arc::new(group));
+        }
+    }
+
+    fn publish(&mut self) {
+        for (key, changes) in std::mem::take(&mut self.endpoints) {
+            let group = self.index.groups.pin().get(&key).cloned().unwrap_or_default();
+            let endpoints = merge(&group.endpoints, changes);
+            self.put_group(&key, Group { service: group.service.clone(), endpoints });
+        }
+        if std::mem::take(&mut self.have_identities_changed) {
+            let identities = self.identities.keys().cloned().collect();
+            self.published_identities.send_replace(Arc::new(identities));
+        }
+        if std::mem::take(&mut self.has_local_changed) {
+            self.local_version.send_modify(|version| *version += 1);
+        }
+        if std::mem::take(&mut self.has_changed) {
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Adds a workload or replaces the one with the same uid.
+    pub fn upsert_workload(&mut self, workload: Workload) {
+        self.writer.replace_workload(&workload.uid.clone(), Some(workload));
+    }
+
+    /// Adds a service or replaces the one with the same key; its endpoints stay.
+    pub fn upsert_service(&mut self, service: Service) {
+        self.writer.replace_service(&service.key(), Some(service));
+    }
+
+    /// Removes what has this resource name.
+    ///
+    /// The name is first tried as the uid of a workload, then as `namespace/hostname` of a service.
+    /// One that has further slashes is the uid of a workload that is gone already.
+    pub fn remove(&mut self, name: &str) {
+        let uid = WorkloadUid::from(name);
+        let is_workload = self.writer.index.workloads.pin().contains_key(&uid);
+        if is_workload {
+            self.writer.replace_workload(&uid, None);
+        } else if let Ok(key) = name.parse() {
+            self.writer.replace_service(&key, None);
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.writer.publish();
+    }
+}
+
+/// Applies changes to endpoints; both are sorted by uid, and so is the result.
+fn merge(endpoints: &[Arc<Workload>], changes: BTreeMap<WorkloadUid, Option<Arc<Workload>>>) -> Arc<[Arc<Workload>]> {
+    let mut merged = Vec::with_capacity(endpoints.len() + changes.len());
+    let mut old = endpoints.iter().peekable();
+    for (uid, new) in changes {
+        while let Some(kept) = old.next_if(|endpoint| endpoint.uid < uid) {
+            merged.push(Arc::clone(kept));
+        }
+        old.next_if(|endpoint| endpoint.uid == uid);
+        merged.extend(new);
+    }
+    merged.extend(old.cloned());
+    Arc::from(merged)
+}
+
+#[cfg(test)]
+mod tests;
