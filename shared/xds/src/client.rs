@@ -1,0 +1,237 @@
+//! The client's transport: connects, keeps one stream alive, and hands messages to the state machine.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status, Streaming};
+use tracing::{debug, info, warn};
+
+pub use crate::backoff::Termination;
+
+use crate::BoxError;
+use crate::backoff::Backoff;
+use crate::delta::{self, Feed, Mode};
+
+/// The largest response that is accepted: the whole mesh comes in one.
+pub const MAX_RESPONSE: usize = 200 * 1024 * 1024;
+
+/// How long a connection may take to come about; the factory's own deadlines are usually shorter.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How many requests may wait for the server to read them; beyond that, no further response is read.
+const QUEUED_REQUESTS: usize = 32;
+
+/// Makes a connection to the control plane, with its TLS and its HTTP/2 keepalive; called for every attempt.
+///
+/// Without keepalive a server that vanished is never noticed: silence is normal on a discovery stream.
+pub type ChannelFactory = Arc<dyn Fn() -> BoxFuture<'static, Result<Channel, BoxError>> + Send + Sync>;
+
+/// Makes the metadata of a stream (`authorization`, `clusterid`); called for every attempt, since tokens rotate.
+pub type MetadataProvider = Arc<dyn Fn() -> BoxFuture<'static, Result<MetadataMap, BoxError>> + Send + Sync>;
+
+/// Hears what is worth counting. The defaults ignore it.
+pub trait Observer: Send + Sync {
+    /// An attempt or a stream ended.
+    fn terminated(&self, _termination: Termination) {}
+    /// A response arrived, with resources of that size.
+    fn received(&self, _type_url: &str, _resource_bytes: usize) {}
+}
+
+impl Observer for () {}
+
+/// What a client is made from.
+#[derive(Clone)]
+pub struct Options {
+    /// Who it says it is.
+    pub node: Node,
+    /// Where connections come from.
+    pub channel: ChannelFactory,
+    /// What each stream carries as metadata.
+    pub metadata: MetadataProvider,
+    /// Who counts.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// A client of the control plane.
+///
+/// ```no_run
+/// # async fn example(options: xds::client::Options, addresses: xds::feed::AddressFeed, policies: xds::feed::PolicyFeed) {
+/// use xds::delta::Mode;
+/// let mut client = xds::client::Client::new(options);
+/// client.subscribe(proto::ADDRESS_TYPE, Mode::Wildcard, addresses);
+/// client.subscribe(proto::AUTHORIZATION_TYPE, Mode::Wildcard, policies);
+/// let mut ready = client.ready();
+/// let running = tokio::spawn(client.run());
+/// let _ = ready.wait_for(|is_ready| *is_ready).await;
+/// # running.abort();
+/// # }
+/// ```
+pub struct Client {
+    options: Options,
+    state: delta::Client,
+    ready: watch::Sender<bool>,
+}
+
+/// One attempt, from connecting to the end of the stream.
+struct Attempt {
+    termination: Termination,
+    responses: u64,
+    cause: Option<BoxError>,
+}
+
+impl Client {
+    /// A client that has subscribed to nothing yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { state: delta::Client::new(options.node.clone()), options, ready: watch::Sender::new(false) }
+    }
+
+    /// Adds a type; types are requested in the order in which they were added.
+    pub fn subscribe(&mut self, type_url: &str, mode: Mode, feed: impl Feed + 'static) {
+        self.state.subscribe(type_url, mode, feed);
+    }
+
+    /// Becomes `true`, and stays so, when every wildcard type has been acknowledged once.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Connects, and reconnects whenever a stream ends, until the future is dropped.
+    ///
+    /// Run it until the last connection has ended, not until the drain begins: policy keeps changing meanwhile.
+    pub async fn run(mut self) -> Infallible {
+        let mut backoff = Backoff::default();
+        loop {
+            let started = Instant::now();
+            let Attempt { termination, responses, cause } = self.attempt().await;
+            self.options.observer.terminated(termination);
+            let wait = backoff.after(termination, responses, started.elapsed(), &mut rand::rng());
+            let cause = cause.map(|cause| chain(&*cause));
+            match termination {
+                Termination::Complete => debug!(responses, ?wait, "discovery stream ended"),
+                _ => warn!(cause, reason = termination.label(), responses, ?wait, "discovery stream failed"),
+            }
+            sleep(wait).await;
+        }
+    }
+
+    async fn attempt(&mut self) -> Attempt {
+        let (requests, stream) = match self.open().await {
+            Ok(opened) => opened,
+            Err(cause) => {
+                return Attempt { termination: Termination::ConnectionError, responses: 0, cause: Some(cause) };
+            }
+        };
+        self.converse(&requests, stream).await
+    }
+
+    /// Opens a stream and sends the first requests on it.
+    async fn open(
+        &mut self,
+    ) -> Result<(mpsc::Sender<DeltaDiscoveryRequest>, Streaming<DeltaDiscoveryResponse>), BoxError> {
+        let channel = within(CONNECT_DEADLINE, (self.options.channel)()).await?;
+        let metadata = within(CONNECT_DEADLINE, (self.options.metadata)()).await?;
+        let first = self.state.connect();
+        let (requests, queue) = mpsc::channel(first.len() + QUEUED_REQUESTS);
+        for request in first {
+            requests.try_send(request)?;
+        }
+        let mut request = Request::new(ReceiverStream::new(queue));
+        *request.metadata_mut() = metadata;
+        let mut service =
+            AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
+        // No deadline: some servers send their headers with the first response, and a server that starts with a
+        // thousand clients at its door may take long to come to this one. The channel's keepalive notices dead ones.
+        let response = Box::pin(service.delta_aggregated_resources(request)).await?;
+        info!("discovery stream opened");
+        Ok((requests, response.into_inner()))
+    }
+
+    /// Reads responses and answers each, until the stream ends.
+    async fn converse(
+        &mut self,
+        requests: &mpsc::Sender<DeltaDiscoveryRequest>,
+        mut stream: Streaming<DeltaDiscoveryResponse>,
+    ) -> Attempt {
+        let mut responses = 0;
+        loop {
+            // No deadline: a mesh in which nothing changes is silent.
+            let response = match stream.message().await {
+                Ok(Some(response)) => response,
+                Ok(None) => return Attempt { termination: Termination::Complete, responses, cause: None },
+                Err(status) => {
+                    return Attempt { termination: classify(&status), responses, cause: Some(status.into()) };
+                }
+            };
+            responses += 1;
+            let answer = self.receive(response);
+            if requests.send(answer).await.is_err() {
+                // The transport has let go of the request stream; reading on tells why.
+                debug!("the server no longer reads");
+            }
+        }
+    }
+
+    fn receive(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+        let bytes = delta::resource_bytes(&response);
+        debug!(
+            type_url = response.type_url,
+            nonce = response.nonce,
+            resources = response.resources.len(),
+            removed = response.removed_resources.len(),
+            bytes,
+            "discovery response"
+        );
+        self.options.observer.received(&response.type_url, bytes);
+        let received = self.state.receive(response);
+        for refused in &received.rejected {
+            warn!(
+                type_url = received.answer.type_url,
+                resource = refused.name,
+                reason = refused.reason,
+                "refused a resource; its last good version stays"
+            );
+        }
+        let is_ready = self.state.is_ready();
+        self.ready.send_if_modified(|ready| !std::mem::replace(ready, *ready || is_ready) && *ready);
+        received.answer
+    }
+}
+
+/// How a stream that ended with a status is counted, and so how soon the next one is opened.
+fn classify(status: &Status) -> Termination {
+    let moves_on =
+        ["transport is closing", "received prior goaway"].iter().any(|phrase| status.message().contains(phrase));
+    match status.code() {
+        Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => Termination::Reconnect,
+        Code::Unavailable if moves_on => Termination::Reconnect,
+        _ => Termination::Error,
+    }
+}
+
+async fn within<T>(limit: Duration, step: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
+    timeout(limit, step).await.unwrap_or_else(|_elapsed| Err(format!("took longer than {limit:?}").into()))
+}
+
+/// An error with its causes: a transport's own message says little.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,243 @@
+//! The client's side of delta xDS as a pure state machine: messages in, messages out, no IO and no clock.
+//!
+//! Each subscribed type has a [`Feed`] that takes its resources. One bad resource is refused by name while the good
+//! ones beside it are applied, and every response is answered exactly once. What was accepted survives the stream: a
+//! new stream begins with the versions that are held, so that the server sends only differences.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use prost::Message;
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource};
+use proto::google::rpc::Status;
+use tracing::warn;
+
+/// How many refused resources a rejection spells out; a server has no use for more of one kind of mistake.
+const NAMED_REJECTIONS: usize = 100;
+
+/// What of a type a client wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything, always.
+    Wildcard,
+    /// What was asked for with [`Client::want`].
+    OnDemand,
+}
+
+/// A resource that was refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The resource's name.
+    pub name: String,
+    /// What is wrong with it, naming the field.
+    pub reason: String,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.reason)
+    }
+}
+
+/// The changes of one response that are fit to be looked at: the envelope of each resource is of the right type.
+#[derive(Debug, Default)]
+pub struct Update {
+    /// New and changed resources, in the server's order: name and encoded message.
+    pub resources: Vec<(String, Vec<u8>)>,
+    /// Names that are gone; to be applied after the resources.
+    pub removed: Vec<String>,
+}
+
+/// Takes the resources of one type.
+pub trait Feed: Send {
+    /// Applies all that is good and returns what is not; for a refused resource the last good version stays.
+    fn apply(&mut self, update: Update) -> Vec<Rejected>;
+}
+
+/// The state of a client across streams.
+pub struct Client {
+    node: Node,
+    types: Vec<Subscribed>,
+}
+
+/// One type's state.
+struct Subscribed {
+    type_url: Arc<str>,
+    mode: Mode,
+    feed: Box<dyn Feed>,
+    /// Names that are held, with the version last accepted.
+    held: BTreeMap<String, String>,
+    /// Names that were asked for and not answered yet.
+    wanted: BTreeSet<String>,
+    is_acknowledged: bool,
+}
+
+/// What came of a response.
+#[derive(Debug)]
+pub struct Received {
+    /// The one answer to it.
+    pub answer: DeltaDiscoveryRequest,
+    /// Resources that were refused; the answer says so too.
+    pub rejected: Vec<Rejected>,
+    /// On-demand names that this response settled.
+    pub settled: Vec<String>,
+}
+
+impl Client {
+    /// A client that has subscribed to nothing yet.
+    #[must_use]
+    pub fn new(node: Node) -> Self {
+        Self { node, types: Vec::new() }
+    }
+
+    /// Adds a type; types are requested in the order in which they were added.
+    pub fn subscribe(&mut self, type_url: &str, mode: Mode, feed: impl Feed + 'static) {
+        self.types.push(Subscribed {
+            type_url: Arc::from(type_url),
+            mode,
+            feed: Box::new(feed),
+            held: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            is_acknowledged: false,
+        });
+    }
+
+    /// The first requests of a new stream, to be sent at once and in this order.
+    #[must_use]
+    pub fn connect(&self) -> Vec<DeltaDiscoveryRequest> {
+        self.types.iter().map(|subscribed| subscribed.first_request(self.node.clone())).collect()
+    }
+
+    /// Applies a response and answers it.
+    pub fn receive(&mut self, response: DeltaDiscoveryResponse) -> Received {
+        let mut received = Received {
+            answer: DeltaDiscoveryRequest {
+                type_url: response.type_url.clone(),
+                response_nonce: response.nonce.clone(),
+                ..DeltaDiscoveryRequest::default()
+            },
+            rejected: Vec::new(),
+            settled: Vec::new(),
+        };
+        let Some(subscribed) = self.types.iter_mut().find(|known| *known.type_url == *response.type_url) else {
+            // Refusing would make the server send it again; nothing of ours depends on it.
+            warn!(type_url = response.type_url, "acknowledged resources of an unknown type");
+            return received;
+        };
+        received.settled = subscribed.settle(&response);
+        received.rejected = subscribed.apply(response);
+        if received.rejected.is_empty() {
+            subscribed.is_acknowledged = true;
+        } else {
+            received.answer.error_detail = Some(rejection(&received.rejected));
+        }
+        received
+    }
+
+    /// Whether every wildcard type has been acknowledged once: the model is complete.
+    ///
+    /// A response of which something was refused does not count.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.types.iter().all(|subscribed| subscribed.mode == Mode::OnDemand || subscribed.is_acknowledged)
+    }
+
+    /// Asks for a resource by name or alias; `None` if the type is not on demand or the name was asked for before.
+    pub fn want(&mut self, type_url: &str, name: &str) -> Option<DeltaDiscoveryRequest> {
+        let subscribed = self.types.iter_mut().find(|known| &*known.type_url == type_url)?;
+        let is_new = subscribed.mode == Mode::OnDemand
+            && !subscribed.held.contains_key(name)
+            && subscribed.wanted.insert(name.to_owned());
+        is_new.then(|| DeltaDiscoveryRequest {
+            type_url: type_url.to_owned(),
+            resource_names_subscribe: vec![name.to_owned()],
+            ..DeltaDiscoveryRequest::default()
+        })
+    }
+}
+
+impl Subscribed {
+    fn first_request(&self, node: Node) -> DeltaDiscoveryRequest {
+        let mut versions: std::collections::HashMap<_, _> = self.held.clone().into_iter().collect();
+        // Asked for and unanswered: without a version the server sends whatever it has.
+        versions.extend(self.wanted.iter().map(|name| (name.clone(), String::new())));
+        let star = match self.mode {
+            Mode::Wildcard => Vec::new(),
+            // Subscribing to everything and taking it back is how "to nothing yet" is said; an empty list means all.
+            Mode::OnDemand => vec!["*".to_owned()],
+        };
+        DeltaDiscoveryRequest {
+            node: Some(node),
+            type_url: self.type_url.to_string(),
+            resource_names_subscribe: star.clone(),
+            resource_names_unsubscribe: star,
+            initial_resource_versions: versions,
+            ..DeltaDiscoveryRequest::default()
+        }
+    }
+
+    /// Strikes out the names and aliases that the response answers.
+    fn settle(&mut self, response: &DeltaDiscoveryResponse) -> Vec<String> {
+        if self.wanted.is_empty() {
+            return Vec::new();
+        }
+        let names = response.resources.iter().flat_map(|resource| std::iter::once(&resource.name).chain(&resource.aliases));
+        names.chain(&response.removed_resources).filter_map(|name| self.wanted.take(name)).collect()
+    }
+
+    /// Hands the response to the feed and keeps books of what is held.
+    fn apply(&mut self, response: DeltaDiscoveryResponse) -> Vec<Rejected> {
+        let mut update = Update { removed: response.removed_resources, ..Update::default() };
+        let mut rejected = Vec::new();
+        let mut versions = BTreeMap::new();
+        for resource in response.resources {
+            match open(&self.type_url, resource) {
+                Ok((name, version, encoded)) => {
+                    versions.insert(name.clone(), version);
+                    update.resources.push((name, encoded));
+                }
+                Err(refused) => rejected.push(refused),
+            }
+        }
+        let removed = update.removed.clone();
+        rejected.extend(self.feed.apply(update));
+        for refused in &rejected {
+            versions.remove(&refused.name);
+        }
+        // What was refused keeps the entry of its last good version, so that a removal while away is still noticed.
+        self.held.extend(versions);
+        for name in &removed {
+            self.held.remove(name);
+        }
+        rejected
+    }
+}
+
+/// Takes a resource out of its envelope: name, version, encoded message.
+fn open(type_url: &str, resource: Resource) -> Result<(String, String, Vec<u8>), Rejected> {
+    let Resource { name, version, resource, .. } = resource;
+    match resource {
+        Some(any) if any.type_url == type_url => Ok((name, version, any.value)),
+        Some(any) => Err(Rejected { name, reason: format!("resource: type {:?} in a response of {type_url:?}", any.type_url) }),
+        None => Err(Rejected { name, reason: "resource: not set".to_owned() }),
+    }
+}
+
+/// `name: reason; name: reason`, cut short when there is no end to it.
+fn rejection(rejected: &[Rejected]) -> Status {
+    let mut parts: Vec<String> = rejected.iter().take(NAMED_REJECTIONS).map(Rejected::to_string).collect();
+    if rejected.len() > NAMED_REJECTIONS {
+        parts.push(format!("and {} more", rejected.len() - NAMED_REJECTIONS));
+    }
+    Status { code: 0, message: parts.join("; "), details: Vec::new() }
+}
+
+/// How large the resources of a response are, as they are counted.
+#[must_use]
+pub fn resource_bytes(response: &DeltaDiscoveryResponse) -> usize {
+    response.resources.iter().map(Message::encoded_len).sum()
+}
+
+#[cfg(test)]
+mod tests;
