@@ -91,7 +91,6 @@ impl Report {
         finding
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one argument per column of a finding")]
     fn add(
         &mut self,
         path: &str,

@@ -50,9 +50,9 @@ mod tests {
     fn enumerations_are_closed_in_the_schema() {
         let crd = serde_json::to_value(PeerAuthentication::crd()).unwrap();
         let mode = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/mtls/properties/mode";
-        assert_eq!(
-            crd.pointer(&format!("{mode}/enum")).unwrap(),
-            &serde_json::json!(["UNSET", "DISABLE", "PERMISSIVE", "STRICT"])
-        );
+        let values = crd.pointer(&format!("{mode}/enum")).unwrap().as_array().unwrap();
+        // The derive lets an optional field be null, which the API server then drops.
+        let names: Vec<&str> = values.iter().filter_map(|value| value.as_str()).collect();
+        assert_eq!(names, ["UNSET", "DISABLE", "PERMISSIVE", "STRICT"]);
     }
 }

@@ -13,7 +13,8 @@ use serde_json::{Map, Number, Value};
 /// # Errors
 /// When the text is not YAML, or a map holds a key twice: the message says where.
 pub fn read(text: &str) -> Result<Vec<Value>, ManifestError> {
-    let documents: Vec<Document> = serde_saphyr::from_multiple(text).map_err(|error| ManifestError::new(&error))?;
+    let documents: Vec<Document> =
+        serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| ManifestError::new(&error))?;
     let mut objects = Vec::with_capacity(documents.len());
     for Document(document) in documents {
         match document {
@@ -27,6 +28,11 @@ pub fn read(text: &str) -> Result<Vec<Value>, ManifestError> {
         }
     }
     Ok(objects)
+}
+
+/// Words such as `y`, `no` and `on` stay text: where true or false is needed, the check of types names them.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! { strict_booleans: true }
 }
 
 /// Where a manifest is not what it should be.
@@ -119,7 +125,7 @@ impl<'de> Visitor<'de> for Any {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = items.next_element_seed(Any)? {
+        while let Some(value) = items.next_element_seed(Self)? {
             values.push(value);
         }
         Ok(Value::Array(values))
@@ -127,7 +133,7 @@ impl<'de> Visitor<'de> for Any {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some(key) = entries.next_key_seed(Any)? {
+        while let Some(key) = entries.next_key_seed(Self)? {
             let key = match key {
                 Value::String(text) => text,
                 scalar @ (Value::Number(_) | Value::Bool(_) | Value::Null) => scalar.to_string(),
@@ -135,7 +141,7 @@ impl<'de> Visitor<'de> for Any {
                     return Err(serde::de::Error::custom("a map key must be a scalar"));
                 }
             };
-            let value = entries.next_value_seed(Any)?;
+            let value = entries.next_value_seed(Self)?;
             if map.insert(key.clone(), value).is_some() {
                 return Err(serde::de::Error::custom(format!("the key {key:?} occurs twice in one map")));
             }
@@ -165,9 +171,9 @@ mod tests {
 
     #[test]
     fn scalars_keep_their_type() {
-        let objects = read("a: 1\nb: \"1\"\nc: true\nd: 1.5\ne: null\nf: -3\ng: 10.0.0.1\nh: |\n  two\n  lines\n");
-        let expected =
-            json!({"a": 1, "b": "1", "c": true, "d": 1.5, "e": null, "f": -3, "g": "10.0.0.1", "h": "two\nlines\n"});
+        let objects =
+            read("a: 1\nb: \"1\"\nc: true\nd: 1.5\ne: null\nf: -3\ng: 10.0.0.1\nh: |\n  two\n  lines\ni: n\n");
+        let expected = json!({"a": 1, "b": "1", "c": true, "d": 1.5, "e": null, "f": -3, "g": "10.0.0.1", "h": "two\nlines\n", "i": "n"});
         assert_eq!(objects.unwrap(), [expected]);
     }
 

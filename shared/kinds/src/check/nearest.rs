@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn unrelated_names_find_nothing() {
-        let outlier = ["consecutive5xxErrors", "interval", "baseEjectionTime", "maxEjectionPercent", "minHealthPercent"];
+        let outlier =
+            ["consecutive5xxErrors", "interval", "baseEjectionTime", "maxEjectionPercent", "minHealthPercent"];
         assert_eq!(nearest("minRequestVolume", outlier), None);
         assert_eq!(nearest("x", ["mtls", "to", "from"]), None);
         assert_eq!(nearest("", ["mtls"]), None);

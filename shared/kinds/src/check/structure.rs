@@ -87,7 +87,9 @@ impl<'a> Walk<'a> {
             None => String::new(),
         };
         let nearest = elsewhere.or_else(|| meant.map(str::to_owned));
-        self.add(path, Problem::UnknownField, name.to_owned(), expected, nearest, advice);
+        let finding = self.add(path, Problem::UnknownField, name, expected);
+        finding.nearest = nearest;
+        finding.advice = advice;
         if let Some(schema) = meant.and_then(|meant| properties.get(meant)) {
             self.value(schema, value, path);
         }
@@ -107,7 +109,8 @@ impl<'a> Walk<'a> {
     fn below(&self, schema: &'a Value, name: &str, path: &str, depth: u8) -> Option<String> {
         let properties = schema.get("properties").and_then(Value::as_object)?;
         // Whole-object names such as `metadata` and `status` are no places for a lost field.
-        let is_candidate = |key: &str| !(path.is_empty() && matches!(key, "apiVersion" | "kind" | "metadata" | "status"));
+        let is_candidate =
+            |key: &str| !(path.is_empty() && matches!(key, "apiVersion" | "kind" | "metadata" | "status"));
         if properties.contains_key(name) && is_candidate(name) {
             return Some(join(path, name));
         }
@@ -129,7 +132,7 @@ impl<'a> Walk<'a> {
             let is_misspelt = fields.keys().any(|found| nearest(found, [name]).is_some());
             if is_missing && !is_misspelt {
                 let expected = "a value: the field is required".to_owned();
-                self.add(&join(path, name), Problem::Missing, String::new(), expected, None, String::new());
+                self.add(&join(path, name), Problem::Missing, "", expected);
             }
         }
     }
@@ -139,7 +142,7 @@ impl<'a> Walk<'a> {
         if !choices.contains(&text) {
             let nearest = nearest(text, choices.iter().copied()).map(str::to_owned);
             let expected = format!("one of {}", choices.join(", "));
-            self.add(path, Problem::BadValue, text.to_owned(), expected, nearest, String::new());
+            self.add(path, Problem::BadValue, text, expected).nearest = nearest;
         }
     }
 
@@ -161,22 +164,21 @@ impl<'a> Walk<'a> {
             (Value::Number(_) | Value::Bool(_), "text") => format!("write \"{value}\" in quotes"),
             _ => String::new(),
         };
-        self.add(path, Problem::WrongType, found, expected.to_owned(), None, advice);
+        self.add(path, Problem::WrongType, &found, expected.to_owned()).advice = advice;
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one argument per column of a finding")]
-    fn add(
-        &mut self,
-        path: &str,
-        problem: Problem,
-        found: String,
-        expected: String,
-        nearest: Option<String>,
-        advice: String,
-    ) {
-        let object = self.object.clone();
-        let path = path.to_owned();
-        self.findings.push(Finding { object, path, severity: Severity::Refused, problem, found, expected, nearest, advice });
+    fn add(&mut self, path: &str, problem: Problem, found: &str, expected: String) -> &mut Finding {
+        self.findings.push(Finding {
+            object: self.object.clone(),
+            path: path.to_owned(),
+            severity: Severity::Refused,
+            problem,
+            found: found.to_owned(),
+            expected,
+            nearest: None,
+            advice: String::new(),
+        });
+        self.findings.last_mut().expect("one was pushed just now")
     }
 }
 

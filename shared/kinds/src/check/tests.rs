@@ -77,7 +77,8 @@ fn an_unknown_mode_is_named_with_the_nearest() {
 
 #[test]
 fn port_level_settings_need_a_selector_and_a_port() {
-    let found = peer_authentication(json!({"portLevelMtls": {"http": {"mode": "STRICT"}, "70000": {"mode": "STRICT"}}}));
+    let found =
+        peer_authentication(json!({"portLevelMtls": {"http": {"mode": "STRICT"}, "70000": {"mode": "STRICT"}}}));
     assert_eq!(found.len(), 3);
     assert!(found[0].contains("portLevelMtls needs a selector"), "{found:?}");
     assert!(found[1].starts_with("spec.portLevelMtls.70000: invalid value"), "{found:?}");
@@ -106,24 +107,40 @@ fn bad_values_of_a_policy_are_named() {
     for (spec, expected) in [
         (json!({"action": "ALOW"}), "spec.action: invalid value \"ALOW\", did you mean \"ALLOW\"?"),
         (json!({"action": "CUSTOM"}), "spec.provider: missing"),
-        (json!({"rules": [{"to": [{"operation": {"ports": ["http"]}}]}]}),
-            "spec.rules[0].to[0].operation.ports[0]: invalid value \"http\" (expected a port from 1 to 65535)"),
-        (json!({"rules": [{"to": [{"operation": {"ports": [80]}}]}]}),
-            "spec.rules[0].to[0].operation.ports[0]: found the number 80 (expected text); write \"80\" in quotes"),
-        (json!({"rules": [{"from": [{"source": {"ipBlocks": ["10.0.0.0/33"]}}]}]}),
-            "spec.rules[0].from[0].source.ipBlocks[0]: invalid value \"10.0.0.0/33\""),
-        (json!({"rules": [{"from": [{"source": {"principals": ["spiffe://td/ns/a/sa/b"]}}]}]}),
+        (
+            json!({"rules": [{"to": [{"operation": {"ports": ["http"]}}]}]}),
+            "spec.rules[0].to[0].operation.ports[0]: invalid value \"http\" (expected a port from 1 to 65535)",
+        ),
+        (
+            json!({"rules": [{"to": [{"operation": {"ports": [80]}}]}]}),
+            "spec.rules[0].to[0].operation.ports[0]: found the number 80 (expected text); write \"80\" in quotes",
+        ),
+        (
+            json!({"rules": [{"from": [{"source": {"ipBlocks": ["10.0.0.0/33"]}}]}]}),
+            "spec.rules[0].from[0].source.ipBlocks[0]: invalid value \"10.0.0.0/33\"",
+        ),
+        (
+            json!({"rules": [{"from": [{"source": {"principals": ["spiffe://td/ns/a/sa/b"]}}]}]}),
             "spec.rules[0].from[0].source.principals[0]: invalid value \"spiffe://td/ns/a/sa/b\", did you mean \
-             \"td/ns/a/sa/b\"?"),
-        (json!({"rules": [{"from": [{"source": {"principal": ["x"]}}]}]}),
-            "spec.rules[0].from[0].source.principal: unknown field \"principal\", did you mean \"principals\"?"),
-        (json!({"rules": [{"from": [{"principals": ["x"]}]}]}),
+             \"td/ns/a/sa/b\"?",
+        ),
+        (
+            json!({"rules": [{"from": [{"source": {"principal": ["x"]}}]}]}),
+            "spec.rules[0].from[0].source.principal: unknown field \"principal\", did you mean \"principals\"?",
+        ),
+        (
+            json!({"rules": [{"from": [{"principals": ["x"]}]}]}),
             "spec.rules[0].from[0].principals: unknown field \"principals\", did you mean \
-             \"spec.rules[0].from[0].source.principals\"?"),
-        (json!({"rules": [{"when": [{"key": "source.namespaces", "values": ["x"]}]}]}),
-            "spec.rules[0].when[0].key: invalid value \"source.namespaces\", did you mean \"source.namespace\"?"),
-        (json!({"selector": {"matchLabels": {"app": "a"}}, "targetRefs": [{"kind": "Service", "name": "a"}]}),
-            "spec: invalid value \"selector and targetRefs\""),
+             \"spec.rules[0].from[0].source.principals\"?",
+        ),
+        (
+            json!({"rules": [{"when": [{"key": "source.namespaces", "values": ["x"]}]}]}),
+            "spec.rules[0].when[0].key: invalid value \"source.namespaces\", did you mean \"source.namespace\"?",
+        ),
+        (
+            json!({"selector": {"matchLabels": {"app": "a"}}, "targetRefs": [{"kind": "Service", "name": "a"}]}),
+            "spec: invalid value \"selector and targetRefs\"",
+        ),
         (json!({"targetRefs": [{"kind": "Service"}]}), "spec.targetRefs[0].name: missing"),
         (json!({"rules": "all"}), "spec.rules: found the text \"all\" (expected a list)"),
     ] {
