@@ -1,0 +1,199 @@
+//! The peer: four listeners, one task per connection, all of them ended by one shutdown.
+
+mod answer;
+mod http;
+mod raw;
+mod wish;
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::EchoError;
+
+/// Connections that one listener serves at a time; more wait in the kernel's accept queue.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// How long connections may go on after the shutdown before they are cut.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Wait after a failed accept (out of file descriptors, say), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where the peer listens and whom it says it is.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Address of all four listeners.
+    pub bind: IpAddr,
+    /// Port of HTTP/1.1; 0 lets the kernel choose, as for the others.
+    pub http: u16,
+    /// Port of HTTP/2 with prior knowledge.
+    pub h2c: u16,
+    /// Port that sends back each byte.
+    pub tcp: u16,
+    /// Port that speaks first, then sends back each byte.
+    pub server_first: u16,
+    /// What is reported about the pod.
+    pub pod: Pod,
+}
+
+/// What the peer says about itself; empty where it was not told.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Pod {
+    /// Pod name, or the host's name.
+    pub name: String,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Node the pod runs on.
+    pub node: String,
+    /// Address of the pod.
+    pub ip: String,
+    /// A word to tell versions of a workload apart.
+    pub version: String,
+}
+
+/// The addresses that were bound.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Addresses {
+    /// HTTP/1.1.
+    pub http: SocketAddr,
+    /// HTTP/2 with prior knowledge.
+    pub h2c: SocketAddr,
+    /// TCP echo.
+    pub tcp: SocketAddr,
+    /// TCP echo that speaks first.
+    pub server_first: SocketAddr,
+}
+
+/// A bound peer.
+#[derive(Debug)]
+pub struct Server {
+    http: TcpListener,
+    h2c: TcpListener,
+    tcp: TcpListener,
+    server_first: TcpListener,
+    addresses: Addresses,
+    pod: Arc<Pod>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    Http1,
+    H2c,
+    Tcp,
+    ServerFirst,
+}
+
+impl Server {
+    /// Binds all four listeners.
+    ///
+    /// # Errors
+    /// [`EchoError::Listen`] names the address that could not be bound.
+    pub async fn bind(options: &Options) -> Result<Self, EchoError> {
+        let (http, http_address) = listen(options.bind, options.http, "HTTP/1.1").await?;
+        let (h2c, h2c_address) = listen(options.bind, options.h2c, "HTTP/2").await?;
+        let (tcp, tcp_address) = listen(options.bind, options.tcp, "TCP").await?;
+        let (server_first, first_address) = listen(options.bind, options.server_first, "server-first TCP").await?;
+        let addresses =
+            Addresses { http: http_address, h2c: h2c_address, tcp: tcp_address, server_first: first_address };
+        Ok(Self { http, h2c, tcp, server_first, addresses, pod: Arc::new(options.pod.clone()) })
+    }
+
+    /// Where the peer listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves until `shutdown` resolves; then accepts nothing more, lets what runs end, and cuts the rest after 5 s.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+        let (stop, stopped) = watch::channel(false);
+        let mut listeners = JoinSet::new();
+        for (listener, protocol) in [
+            (self.http, Protocol::Http1),
+            (self.h2c, Protocol::H2c),
+            (self.tcp, Protocol::Tcp),
+            (self.server_first, Protocol::ServerFirst),
+        ] {
+            listeners.spawn(accept(listener, protocol, Arc::clone(&self.pod), stopped.clone()));
+        }
+        shutdown.await;
+        // No receiver is left only when every listener has ended already.
+        let _ = stop.send(true);
+        while listeners.join_next().await.is_some() {}
+    }
+}
+
+async fn listen(bind: IpAddr, port: u16, protocol: &'static str) -> Result<(TcpListener, SocketAddr), EchoError> {
+    let address = SocketAddr::new(bind, port);
+    let failed = |source| EchoError::Listen { address, protocol, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Accepts until the shutdown, then waits for its connections as long as [`DRAIN`] allows.
+async fn accept(listener: TcpListener, protocol: Protocol, pod: Arc<Pod>, mut stopped: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let place = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => break,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
+        let Ok(place) = place else { break };
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, source)) => {
+                let (pod, stopped) = (Arc::clone(&pod), stopped.clone());
+                connections.spawn(async move {
+                    serve_one(stream, source, protocol, &pod, stopped).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, ?protocol, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, all).await.is_err() {
+        tracing::warn!(?protocol, "connections still open after the drain are cut");
+    }
+}
+
+async fn serve_one(
+    stream: TcpStream,
+    source: SocketAddr,
+    protocol: Protocol,
+    pod: &Arc<Pod>,
+    stopped: watch::Receiver<bool>,
+) {
+    // Small answers must not wait for an acknowledgement; failure only costs latency.
+    let _ = stream.set_nodelay(true);
+    let ended = match protocol {
+        Protocol::Http1 => http::serve_http1(stream, source, pod, stopped).await,
+        Protocol::H2c => http::serve_h2c(stream, source, pod, stopped).await,
+        Protocol::Tcp => raw::serve(stream, None, stopped).await.map_err(Into::into),
+        Protocol::ServerFirst => raw::serve(stream, Some(&raw::banner(pod)), stopped).await.map_err(Into::into),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %source, ?protocol, "connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests;
