@@ -3,14 +3,14 @@
 //! All sockets are non-blocking: an operation that would wait fails with [`io::ErrorKind::WouldBlock`], as
 //! `tokio::io::unix::AsyncFd` expects.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect,
-    listen, recvmsg, sendmsg, socket, socketpair,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, sendmsg,
+    socket, socketpair,
 };
 
 use crate::error::Named;
@@ -18,8 +18,11 @@ use crate::error::Named;
 /// How many connections may wait to be accepted; peers are a handful of processes on this node.
 const BACKLOG: i32 = 16;
 
-/// How many descriptors there is room for in one message: enough to see that a peer sent more than one.
-const MAX_DESCRIPTORS: usize = 4;
+/// Length of a control message's header: its length, level and type.
+const CONTROL_HEADER: usize = size_of::<usize>() + 2 * size_of::<libc::c_int>();
+
+/// Room for as many descriptors as the kernel lets a message carry (`SCM_MAX_FD`), in words that align the headers.
+const CONTROL_WORDS: usize = (CONTROL_HEADER + 253 * size_of::<RawFd>()).div_ceil(size_of::<usize>());
 
 /// A listening socket.
 #[derive(Debug)]
@@ -124,26 +127,32 @@ impl Connection {
     /// `WouldBlock` when there is none; `InvalidData` when the message does not fit in `buffer`, or carries more than
     /// one descriptor (all are closed).
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let mut space = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-        let mut slices = [IoSliceMut::new(buffer)];
-        let message = recvmsg::<()>(self.socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
-        let mut descriptors: Vec<OwnedFd> = Vec::new();
-        for control in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(numbers) = control {
-                // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
-                // WHY: nix returns raw numbers.
-                descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
-            }
-        }
-        if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        let mut control = [0_usize; CONTROL_WORDS];
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // SAFETY: all fields of the C structure are numbers and pointers, for which zero is a value.
+        // WHY: the structure has private padding on some targets, so it cannot be written out.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        // SAFETY: the buffer, its description and the control words live until the call is over, and their lengths
+        // are those given.
+        // WHY: nix refuses to look at a message whose control data was truncated, and then leaks the descriptors that
+        // the kernel has already handed over.
+        let length = unsafe {
+            libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT)
+        };
+        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+        let mut descriptors = descriptors(&control, message.msg_controllen);
+        if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the message was truncated"));
         }
         let descriptor = descriptors.pop();
         if !descriptors.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the message carries more than one descriptor"));
         }
-        Ok(Received { length: message.bytes, descriptor })
+        Ok(Received { length, descriptor })
     }
 }
 
@@ -180,4 +189,27 @@ impl From<Connection> for OwnedFd {
 fn new_socket() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?)
+}
+
+/// Takes over the descriptors in the first `length` bytes of the control data; see cmsg(3).
+fn descriptors(control: &[usize], length: usize) -> Vec<OwnedFd> {
+    let bytes: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut rest = bytes.get(..length).unwrap_or(&bytes);
+    let mut found = Vec::new();
+    while let Some((header, _)) = rest.split_first_chunk::<CONTROL_HEADER>() {
+        let (length, kind) = header.split_at(size_of::<usize>());
+        let length = length.try_into().map_or(0, usize::from_ne_bytes);
+        let Some(content) = rest.get(CONTROL_HEADER..length) else { break };
+        let rights = [libc::SOL_SOCKET.to_ne_bytes(), libc::SCM_RIGHTS.to_ne_bytes()].concat();
+        if kind == rights {
+            let (numbers, _) = content.as_chunks();
+            for number in numbers {
+                // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+                // WHY: a descriptor arrives as a number.
+                found.push(unsafe { OwnedFd::from_raw_fd(RawFd::from_ne_bytes(*number)) });
+            }
+        }
+        rest = rest.get(length.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
+    }
+    found
 }

@@ -1,0 +1,146 @@
+//! Listeners, marks and spoofed sources.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use linux::route::{self, Route, Rule};
+use linux::socket::{self, Keepalive, ListenOptions, StreamOptions};
+use linux::{Prefix, link};
+use socket2::SockRef;
+
+use super::support::{accept, connect, in_namespace, listen};
+
+const MARK: u32 = 0x539;
+/// Marks replies that have to come back to `lo`.
+const REPLY_MARK: u32 = 0x111;
+
+#[test]
+fn a_port_is_shared_only_when_asked_for() {
+    in_namespace(|| {
+        let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+        let first = listen("127.0.0.1:0", &shared);
+        let address = first.local_addr().unwrap();
+        let _second = listen(&address.to_string(), &shared);
+        let error = socket::listen(address, &ListenOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    });
+}
+
+#[test]
+fn a_listener_never_blocks_and_its_mark_is_inherited() {
+    in_namespace(|| {
+        let options = ListenOptions { mark: Some(MARK), ..ListenOptions::default() };
+        let listener = listen("127.0.0.1:0", &options);
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let client = connect(listener.local_addr().unwrap(), &StreamOptions::default()).unwrap();
+        let (accepted, _) = accept(&listener);
+        assert_eq!(SockRef::from(&accepted).mark().unwrap(), MARK);
+        assert_eq!(SockRef::from(&client).mark().unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_dual_stack_listener_takes_both_families_unless_told() {
+    in_namespace(|| {
+        let both = listen("[::]:0", &ListenOptions::default());
+        let port = both.local_addr().unwrap().port();
+        connect(SocketAddr::new("127.0.0.1".parse().unwrap(), port), &StreamOptions::default()).unwrap();
+        assert_eq!(accept(&both).1.ip().to_canonical(), "127.0.0.1".parse::<IpAddr>().unwrap());
+
+        let six = listen("[::]:0", &ListenOptions { only_v6: true, ..ListenOptions::default() });
+        let port = six.local_addr().unwrap().port();
+        let refused = connect(SocketAddr::new("127.0.0.1".parse().unwrap(), port), &StreamOptions::default());
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn a_connection_gets_its_options() {
+    in_namespace(|| {
+        let keepalive = Keepalive { time: Duration::from_secs(180), interval: Duration::from_secs(75), retries: 9 };
+        let options = StreamOptions {
+            mark: Some(MARK),
+            keepalive: Some(keepalive),
+            no_delay: true,
+            user_timeout: Some(Duration::from_secs(20)),
+            source: None,
+        };
+        let listener = listen("127.0.0.1:0", &ListenOptions::default());
+        let client = connect(listener.local_addr().unwrap(), &options).unwrap();
+        let seen = SockRef::from(&client);
+        assert_eq!(seen.mark().unwrap(), MARK);
+        assert!(seen.keepalive().unwrap());
+        assert_eq!(seen.tcp_keepalive_time().unwrap(), keepalive.time);
+        assert_eq!(seen.tcp_keepalive_interval().unwrap(), keepalive.interval);
+        assert_eq!(seen.tcp_keepalive_retries().unwrap(), keepalive.retries);
+        assert!(seen.tcp_nodelay().unwrap());
+        assert_eq!(seen.tcp_user_timeout().unwrap(), options.user_timeout);
+
+        let (accepted, _) = accept(&listener);
+        socket::accepted(&accepted, Some(keepalive), true).unwrap();
+        let seen = SockRef::from(&accepted);
+        assert_eq!(seen.tcp_keepalive_time().unwrap(), keepalive.time);
+        assert!(seen.tcp_nodelay().unwrap());
+    });
+}
+
+/// Connects to `target` from `source`, which no interface has; replies come back by the mark of the listener.
+fn spoof(target: &str, source: &str) {
+    let target: IpAddr = target.parse().unwrap();
+    let source: IpAddr = source.parse().unwrap();
+    let any = if target.is_ipv6() { Prefix::ANY_V6 } else { Prefix::ANY_V4 };
+    link::add_address("lo", target.into()).unwrap();
+    route::add(&Route::local(any, "lo", 100)).unwrap();
+    let rule = Rule { is_ipv6: target.is_ipv6(), mark: REPLY_MARK, mask: 0xfff, priority: 32764, table: 100 };
+    route::add_rule(&rule).unwrap();
+
+    let options = ListenOptions { mark: Some(REPLY_MARK), ..ListenOptions::default() };
+    let listener = listen(&SocketAddr::new(target, 0).to_string(), &options);
+    let options = StreamOptions { source: Some(source), ..StreamOptions::default() };
+    let mut client = connect(listener.local_addr().unwrap(), &options).unwrap();
+    let (mut server, peer) = accept(&listener);
+    assert_eq!(peer.ip(), source);
+    client.write_all(b"ping").unwrap();
+    let mut buffer = [0; 4];
+    server.read_exact(&mut buffer).unwrap();
+    server.write_all(&buffer).unwrap();
+    client.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"ping");
+}
+
+#[test]
+fn a_connection_can_come_from_a_foreign_ipv4_address() {
+    in_namespace(|| spoof("10.244.1.2", "10.244.9.9"));
+}
+
+#[test]
+fn a_connection_can_come_from_a_foreign_ipv6_address() {
+    in_namespace(|| spoof("fd00:1::2", "fd00:9::9"));
+}
+
+#[test]
+fn a_connection_that_was_not_redirected_has_no_original_destination() {
+    in_namespace(|| {
+        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let listener = listen(address, &ListenOptions::default());
+            let _client = connect(listener.local_addr().unwrap(), &StreamOptions::default()).unwrap();
+            let (accepted, _) = accept(&listener);
+            let error = socket::original_destination(&accepted).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{address}: {error}");
+        }
+    });
+}
+
+#[test]
+fn root_of_a_namespace_may_mark_and_spoof() {
+    in_namespace(|| {
+        assert!(socket::can_set_mark().unwrap());
+        assert!(socket::can_be_transparent().unwrap());
+        let listener = listen("127.0.0.1:0", &ListenOptions { transparent: true, ..ListenOptions::default() });
+        assert!(SockRef::from(&listener).ip_transparent_v4().unwrap());
+        socket::set_mark(&listener, MARK).unwrap();
+        assert_eq!(SockRef::from(&listener).mark().unwrap(), MARK);
+    });
+}

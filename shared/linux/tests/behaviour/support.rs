@@ -1,0 +1,69 @@
+//! A namespace per test, and sockets that are waited for with a deadline.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use linux::socket::{ListenOptions, StreamOptions};
+use linux::{NetNs, link};
+use nix::poll::{PollFd, PollFlags, poll};
+use socket2::SockRef;
+
+/// Far beyond what any wait of the tests takes.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Runs `test` on a thread of its own in an empty network namespace whose `lo` is up.
+pub(crate) fn in_namespace(test: fn()) {
+    let namespace = NetNs::create().unwrap();
+    let thread = std::thread::Builder::new().name("test".into());
+    let body = move || {
+        namespace.run(|| {
+            link::set_up("lo").unwrap();
+            test();
+        })
+    };
+    match thread.spawn(body).unwrap().join() {
+        Ok(entered) => entered.unwrap(),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Waits until the socket has what `flags` ask for.
+pub(crate) fn wait_for(socket: &impl AsFd, flags: PollFlags) {
+    let timeout: u16 = DEADLINE.as_millis().try_into().unwrap();
+    let ready = poll(&mut [PollFd::new(socket.as_fd(), flags)], timeout).unwrap();
+    assert_eq!(ready, 1, "nothing happened before the deadline");
+}
+
+/// A listener made with `options`.
+pub(crate) fn listen(address: &str, options: &ListenOptions) -> TcpListener {
+    linux::socket::listen(address.parse().unwrap(), options).unwrap()
+}
+
+/// Accepts within the deadline; the connection blocks, with a deadline on reads.
+pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    wait_for(listener, PollFlags::POLLIN);
+    let (stream, peer) = listener.accept().unwrap();
+    (blocking(stream), peer)
+}
+
+/// Connects to `target` with `options`; the connection blocks, with a deadline on reads.
+pub(crate) fn connect(target: SocketAddr, options: &StreamOptions) -> io::Result<TcpStream> {
+    let stream = linux::socket::stream(target, options)?;
+    match SockRef::from(&stream).connect(&target.into()) {
+        Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => return Err(error),
+        _ => {}
+    }
+    wait_for(&stream, PollFlags::POLLOUT);
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(blocking(stream)),
+    }
+}
+
+fn blocking(stream: TcpStream) -> TcpStream {
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
