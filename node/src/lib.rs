@@ -1,1 +1,130 @@
-//! Being written.
+//! The node agent: watches the pods of its node, decides which belong into the mesh, hands their network namespaces to
+//! ztunnel over the ZDS socket and programs redirection inside them.
+//!
+//! It refuses to know what ztunnel does with a connection, and it never redirects a connection to where nobody listens.
+//! Its main type is [`agent::Agent`]; [`run`] puts it together with a Kubernetes API and a socket.
+
+pub mod agent;
+pub mod annotations;
+pub mod eligibility;
+pub mod enrol;
+pub mod events;
+pub mod find;
+pub mod host;
+pub mod linger;
+pub mod proxies;
+pub mod redirect;
+pub mod rules;
+mod watch;
+
+use std::path::PathBuf;
+
+use config::Node as Config;
+use tokio::task::JoinSet;
+use tracing::info;
+use zds::agent::Listener;
+
+use crate::agent::Agent;
+use crate::eligibility::Eligibility;
+use crate::enrol::Tools;
+use crate::events::Events;
+use crate::find::NetnsSource;
+use crate::host::ProbeBypass;
+use crate::proxies::Proxies;
+use crate::rules::FamilyRules;
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// No way to the Kubernetes API.
+    #[error("the Kubernetes API cannot be used")]
+    Kubernetes(#[source] Box<kube::Error>),
+    /// The first lists of pods and namespaces did not come.
+    #[error("the watch of {0} ended before its first list")]
+    Watch(&'static str),
+    /// The node's own rules.
+    #[error("the node's packet filter rules cannot be installed")]
+    Rules(#[source] std::io::Error),
+    /// The socket for ztunnel.
+    #[error("cannot listen for ztunnel at {path}")]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs the agent in the node's network namespace until the drain starts.
+///
+/// Ending leaves captured pods captured: the next agent, or the same one started again, takes over where this one was.
+///
+/// # Errors
+/// The API, the socket or the kernel cannot be used at start.
+pub async fn run(config: Config, drain: drain::Watch) -> Result<(), NodeError> {
+    let client = kube::Client::try_default().await.map_err(|error| NodeError::Kubernetes(Box::new(error)))?;
+    run_with(config, client, drain).await
+}
+
+/// [`run`] with a given way to the API.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(config: Config, client: kube::Client, drain: drain::Watch) -> Result<(), NodeError> {
+    let mut tasks = JoinSet::new();
+    let (pods, namespaces, changes) = watch::start(&client, &config.node_name, &mut tasks);
+    pods.wait_until_ready().await.map_err(|_gone| NodeError::Watch("pods"))?;
+    namespaces.wait_until_ready().await.map_err(|_gone| NodeError::Watch("namespaces"))?;
+
+    let families = families(&config);
+    let bypass = ProbeBypass::install(families.clone()).map_err(NodeError::Rules)?;
+    let proxies = Proxies::default();
+    let tools = Tools {
+        client: client.clone(),
+        pods,
+        changes,
+        proxies: proxies.clone(),
+        netns: netns_source(&config),
+        bypass,
+        families,
+        told_deadline: config.leaving_timeout,
+    };
+    let events = Events::new(client, &config.node_name);
+    let agent = Agent::new(tools, eligibility(&config), namespaces, events);
+
+    agent.remember_captured();
+    let listener =
+        Listener::bind(&config.socket).map_err(|source| NodeError::Socket { path: config.socket.clone(), source })?;
+    info!(node = config.node_name, socket = %config.socket.display(), "node agent ready");
+    tokio::select! {
+        () = agent.run(drain.draining()) => Ok(()),
+        served = proxies.serve(listener) => {
+            let source = served.err().unwrap_or_else(|| std::io::Error::other("the listener ended"));
+            Err(NodeError::Socket { path: config.socket, source })
+        }
+    }
+}
+
+fn families(config: &Config) -> Vec<FamilyRules> {
+    let mut families = vec![FamilyRules::v4(config.probe_source_v4)];
+    if config.ipv6 {
+        families.push(FamilyRules::v6(config.probe_source_v6));
+    }
+    families
+}
+
+fn netns_source(config: &Config) -> NetnsSource {
+    match &config.netns_dir {
+        Some(directory) => NetnsSource::Directory(directory.clone()),
+        None => NetnsSource::Processes(PathBuf::from("/host/proc")),
+    }
+}
+
+fn eligibility(config: &Config) -> Eligibility {
+    Eligibility {
+        selectors: config.enablement.clone(),
+        excluded_namespaces: config.exclude_namespaces.clone(),
+        system_namespace: config.system_namespace.clone(),
+    }
+}

@@ -1,0 +1,81 @@
+//! Putting redirection into a pod's network namespace and taking it out again.
+
+use std::io;
+
+use linux::netns::NetNs;
+use linux::nft::{self, Change, Family};
+use linux::{Prefix, route};
+
+use crate::eligibility::Capture;
+use crate::rules::{
+    self, CONNECTION_MARK, FamilyRules, MARK_MASK, POD_TABLE, ROUTE_TABLE, RULE_PRIORITY, leaving_table,
+};
+
+/// Redirects a pod's new connections to ztunnel. What is in place already stays as it is.
+///
+/// # Errors
+/// The kernel's; nothing is redirected then.
+pub fn install(netns: &NetNs, families: &[FamilyRules], capture: &Capture) -> io::Result<()> {
+    netns.run(|| {
+        for family in families {
+            let is_ipv6 = family.loopback.is_ipv6();
+            route::add(&return_route(is_ipv6))?;
+            route::add_rule(&return_rule(is_ipv6))?;
+        }
+        let table = rules::pod_table(families, capture);
+        if has_same_rules(&table)? {
+            return Ok(());
+        }
+        nft::apply(&[Change::ReplaceTable(table)])
+    })?
+}
+
+/// Redirects nothing new and keeps what redirected connections need.
+///
+/// # Errors
+/// The kernel's; the rules are as before then.
+pub fn release(netns: &NetNs) -> io::Result<()> {
+    netns.run(|| nft::apply(&[Change::ReplaceTable(leaving_table())]))?
+}
+
+/// Takes everything out: for a pod none of whose connections runs through ztunnel any more.
+///
+/// # Errors
+/// The kernel's.
+pub fn remove(netns: &NetNs, families: &[FamilyRules]) -> io::Result<()> {
+    netns.run(|| {
+        nft::apply(&[Change::DeleteTable { family: Family::Inet, name: POD_TABLE.to_owned() }])?;
+        for family in families {
+            let is_ipv6 = family.loopback.is_ipv6();
+            route::delete_rule(&return_rule(is_ipv6))?;
+            route::delete(&return_route(is_ipv6))?;
+        }
+        Ok(())
+    })?
+}
+
+/// Replies to a client's address are delivered in the pod, where ztunnel waits for them, instead of leaving it.
+fn return_route(is_ipv6: bool) -> route::Route {
+    route::Route::local(if is_ipv6 { Prefix::ANY_V6 } else { Prefix::ANY_V4 }, "lo", ROUTE_TABLE)
+}
+
+fn return_rule(is_ipv6: bool) -> route::Rule {
+    route::Rule { is_ipv6, mark: CONNECTION_MARK, mask: MARK_MASK, priority: RULE_PRIORITY, table: ROUTE_TABLE }
+}
+
+/// Whether the kernel has the table with the same chains and rules, told apart by their comments.
+fn has_same_rules(table: &nft::Table) -> io::Result<bool> {
+    let mut live = nft::chains(table.family, &table.name)?;
+    live.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut wanted: Vec<nft::LiveChain> = table
+        .chains
+        .iter()
+        .map(|chain| nft::LiveChain {
+            name: chain.name.clone(),
+            hook: chain.base.map(|base| (base.hook, base.priority)),
+            rules: chain.rules.iter().map(|rule| rule.comment.clone()).collect(),
+        })
+        .collect();
+    wanted.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(live == wanted)
+}

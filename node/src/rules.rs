@@ -1,0 +1,269 @@
+//! The packet filter rules of captured pods and of their node, as data from pure functions.
+//!
+//! Marks, ports and order are those of Istio's node agent, so that any ztunnel works behind them; two things differ.
+//! Only the first segment of a connection is ever redirected, so that connections from before stay whole.
+//! And a pod that leaves keeps a rule that needs connection tracking, so that redirected connections stay translated.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use linux::Prefix;
+use linux::nft::{
+    Base, Chain, ChainKind, CtState, Family, Hook, Relation, Rule, Set, Statement, Table, TcpFlags, Transport,
+};
+
+use crate::eligibility::Capture;
+
+/// Name of the table inside a captured pod.
+pub const POD_TABLE: &str = "aquifer";
+/// Name of the table in the node's own namespace.
+pub const HOST_TABLE: &str = "aquifer-host";
+
+/// The mark of every packet that ztunnel sends.
+pub const PROXY_MARK: u32 = 0x539;
+/// The mark of connections that ztunnel opened with a client's source address.
+pub const CONNECTION_MARK: u32 = 0x111;
+/// The bits of a mark that belong to the mesh; the others are somebody else's.
+pub const MARK_MASK: u32 = 0xfff;
+/// The routing table that brings replies to a client's address back to ztunnel.
+pub const ROUTE_TABLE: u32 = 100;
+/// Where in the order of routing rules that table is consulted: before the main table.
+pub const RULE_PRIORITY: u32 = 32764;
+
+const OUTBOUND_PORT: u16 = 15001;
+const INBOUND_PLAINTEXT_PORT: u16 = 15006;
+const INBOUND_HBONE_PORT: u16 = 15008;
+
+/// Before connection tracking's own translation, as in the kernel's `NF_IP_PRI_MANGLE`.
+const MANGLE: i32 = -150;
+/// The kernel's `NF_IP_PRI_NAT_DST`.
+const DESTINATION_NAT: i32 = -100;
+/// The kernel's `NF_IP_PRI_NAT_SRC`.
+const SOURCE_NAT: i32 = 100;
+
+/// What one address family needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FamilyRules {
+    /// The loopback address, whose connections stay outside the mesh.
+    pub loopback: IpAddr,
+    /// The address from which the kubelet's probes appear inside pods.
+    pub probe_source: IpAddr,
+}
+
+impl FamilyRules {
+    /// IPv4.
+    #[must_use]
+    pub fn v4(probe_source: Ipv4Addr) -> Self {
+        Self { loopback: Ipv4Addr::LOCALHOST.into(), probe_source: probe_source.into() }
+    }
+
+    /// IPv6.
+    #[must_use]
+    pub fn v6(probe_source: Ipv6Addr) -> Self {
+        Self { loopback: Ipv6Addr::LOCALHOST.into(), probe_source: probe_source.into() }
+    }
+
+    fn family(&self) -> Family {
+        if self.loopback.is_ipv4() { Family::Ip } else { Family::Ip6 }
+    }
+
+    /// Name of the set that holds the captured pods' addresses on the node.
+    #[must_use]
+    pub fn probe_set(&self) -> &'static str {
+        if self.loopback.is_ipv4() { "probes-v4" } else { "probes-v6" }
+    }
+}
+
+/// The table of a captured pod.
+#[must_use]
+pub fn pod_table(families: &[FamilyRules], capture: &Capture) -> Table {
+    let mut table = Table::new(Family::Inet, POD_TABLE);
+    table.chains = vec![
+        mark_prerouting(),
+        mark_output(),
+        nat_prerouting(prerouting_rules(families, capture)),
+        nat_output(output_rules(families)),
+    ];
+    table
+}
+
+/// The table of a pod that has left and still has connections through ztunnel: nothing new is redirected, marks and
+/// connection tracking stay.
+#[must_use]
+pub fn leaving_table() -> Table {
+    let keep = || {
+        rule(
+            [Statement::CtState(CtState::ESTABLISHED), Statement::Counter],
+            "keep connection tracking on until redirected connections have ended",
+        )
+    };
+    let mut table = Table::new(Family::Inet, POD_TABLE);
+    table.chains = vec![mark_prerouting(), mark_output(), nat_prerouting(vec![keep()]), nat_output(vec![keep()])];
+    table
+}
+
+/// The node's own table: connections from the node to captured pods, which are its probes, get a source address that
+/// the pods' rules let pass.
+#[must_use]
+pub fn host_table(families: &[FamilyRules]) -> Table {
+    let mut table = Table::new(Family::Inet, HOST_TABLE);
+    table.sets = families.iter().map(|rules| Set::new(rules.family(), rules.probe_set())).collect();
+    let rules: Vec<Rule> = families
+        .iter()
+        .map(|rules| {
+            rule(
+                [
+                    Statement::L4Protocol(Transport::Tcp),
+                    Statement::FromSocket,
+                    Statement::DestinationIn(rules.family(), rules.probe_set().to_owned()),
+                    Statement::Counter,
+                    Statement::SnatTo(rules.probe_source),
+                ],
+                "probes of this node bypass the mesh",
+            )
+        })
+        .collect();
+    let base = Base::new(ChainKind::Nat, Hook::Postrouting, SOURCE_NAT);
+    table.chains = vec![Chain::at(base, "postrouting", rules)];
+    table
+}
+
+fn mark_prerouting() -> Chain {
+    let remember = rule(
+        [
+            Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK },
+            Statement::Counter,
+            Statement::UpdateCtMark { keep: !MARK_MASK, value: CONNECTION_MARK },
+        ],
+        "remember connections that ztunnel opened",
+    );
+    Chain::at(Base::new(ChainKind::Filter, Hook::Prerouting, MANGLE), "mark-prerouting", [remember])
+}
+
+fn mark_output() -> Chain {
+    let restore = rule(
+        [
+            Statement::CtMark { mask: MARK_MASK, relation: Relation::Equal, value: CONNECTION_MARK },
+            Statement::Counter,
+            Statement::SetMarkFromCt,
+        ],
+        "route replies to them back to ztunnel",
+    );
+    Chain::at(Base::new(ChainKind::Route, Hook::Output, MANGLE), "mark-output", [restore])
+}
+
+fn nat_prerouting(rules: Vec<Rule>) -> Chain {
+    Chain::at(Base::new(ChainKind::Nat, Hook::Prerouting, DESTINATION_NAT), "nat-prerouting", rules)
+}
+
+fn nat_output(rules: Vec<Rule>) -> Chain {
+    Chain::at(Base::new(ChainKind::Nat, Hook::Output, DESTINATION_NAT), "nat-output", rules)
+}
+
+fn prerouting_rules(families: &[FamilyRules], capture: &Capture) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for interface in &capture.virtual_interfaces {
+        let arrives = Statement::InInterface(Relation::Equal, interface.clone());
+        rules.push(rule(
+            [arrives.clone(), first_segment(), Statement::Counter, Statement::Redirect(OUTBOUND_PORT)],
+            "a virtual machine's connections are outgoing ones",
+        ));
+        rules.push(rule(
+            [arrives, Statement::L4Protocol(Transport::Tcp), Statement::Counter, Statement::Return],
+            "and nothing else of it is touched",
+        ));
+    }
+    if capture.outbound_only {
+        return rules;
+    }
+    for family in families {
+        rules.push(rule(
+            [
+                Statement::Source(Relation::Equal, Prefix::host(family.probe_source)),
+                Statement::L4Protocol(Transport::Tcp),
+                Statement::Counter,
+                Statement::Accept,
+            ],
+            "probes of the node go straight to the application",
+        ));
+    }
+    for family in families {
+        rules.push(rule(
+            [
+                Statement::Destination(Relation::NotEqual, Prefix::host(family.loopback)),
+                Statement::DestinationPort(Transport::Tcp, Relation::NotEqual, INBOUND_HBONE_PORT),
+                not_from_proxy(),
+                first_segment(),
+                Statement::Counter,
+                Statement::Redirect(INBOUND_PLAINTEXT_PORT),
+            ],
+            "incoming plaintext goes through ztunnel",
+        ));
+    }
+    rules
+}
+
+fn output_rules(families: &[FamilyRules]) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = families
+        .iter()
+        .map(|family| {
+            rule(
+                [
+                    Statement::Destination(Relation::Equal, Prefix::host(family.probe_source)),
+                    Statement::L4Protocol(Transport::Tcp),
+                    Statement::Counter,
+                    Statement::Accept,
+                ],
+                "answers to probes",
+            )
+        })
+        .collect();
+    rules.push(rule(
+        [
+            Statement::L4Protocol(Transport::Tcp),
+            Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: CONNECTION_MARK },
+            Statement::Counter,
+            Statement::Accept,
+        ],
+        "answers to ztunnel",
+    ));
+    for family in families {
+        rules.push(rule(
+            [
+                Statement::Destination(Relation::NotEqual, Prefix::host(family.loopback)),
+                Statement::OutInterface(Relation::Equal, "lo".to_owned()),
+                Statement::Counter,
+                Statement::Accept,
+            ],
+            "a pod that calls itself stays outside the mesh",
+        ));
+    }
+    for family in families {
+        rules.push(rule(
+            [
+                Statement::Destination(Relation::NotEqual, Prefix::host(family.loopback)),
+                not_from_proxy(),
+                first_segment(),
+                Statement::Counter,
+                Statement::Redirect(OUTBOUND_PORT),
+            ],
+            "outgoing connections go through ztunnel",
+        ));
+    }
+    rules
+}
+
+/// Redirecting a later segment would pull a connection that existed before into the proxy, which resets it.
+fn first_segment() -> Statement {
+    Statement::TcpFlags { mask: TcpFlags::SYN.and(TcpFlags::ACK), value: TcpFlags::SYN }
+}
+
+fn not_from_proxy() -> Statement {
+    Statement::Mark { mask: MARK_MASK, relation: Relation::NotEqual, value: PROXY_MARK }
+}
+
+fn rule<const N: usize>(statements: [Statement; N], comment: &str) -> Rule {
+    Rule::new(statements).with_comment(comment)
+}
+
+#[cfg(test)]
+mod tests;
