@@ -1,0 +1,100 @@
+//! Authorization policies.
+//!
+//! A policy is taken whole or not at all. Dropping a condition that is not understood would widen a rule, and dropping
+//! the last of a list would turn it into "not specified".
+
+use policy::{Action, Authorization, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch};
+use proto::istio::security as wire;
+use proto::istio::security::string_match::MatchType;
+use types::{Cidr, NamespacedName};
+
+use super::{ConvertError, each, enumeration, ip_as_given};
+
+/// Converts a policy.
+///
+/// # Errors
+/// The first field that is not as it should be, with its path: `rules[0].clauses[1].matches[0].source_ips[2].length`.
+pub fn authorization(message: wire::Authorization) -> Result<Authorization, ConvertError> {
+    for (field, text) in [("namespace", &message.namespace), ("name", &message.name)] {
+        if text.is_empty() {
+            return Err(ConvertError::new(field, "not set"));
+        }
+    }
+    if message.namespace.contains('/') {
+        return Err(ConvertError::new("namespace", format!("{:?} contains a slash", message.namespace)));
+    }
+    Ok(Authorization {
+        scope: match enumeration("scope", message.scope)? {
+            wire::Scope::Global => Scope::Global,
+            wire::Scope::Namespace => Scope::Namespace,
+            wire::Scope::WorkloadSelector => Scope::WorkloadSelector,
+        },
+        action: match enumeration("action", message.action)? {
+            wire::Action::Allow => Action::Allow,
+            wire::Action::Deny => Action::Deny,
+        },
+        dry_run: message.dry_run,
+        rules: each("rules", message.rules, rule)?,
+        key: NamespacedName::new(message.namespace, message.name),
+    })
+}
+
+fn rule(message: wire::Rule) -> Result<Rule, ConvertError> {
+    Ok(Rule { clauses: each("clauses", message.clauses, clause)? })
+}
+
+fn clause(message: wire::Clause) -> Result<Clause, ConvertError> {
+    Ok(Clause { matches: each("matches", message.matches, one_match)? })
+}
+
+fn one_match(message: wire::Match) -> Result<Match, ConvertError> {
+    if let Some(extension) = message.extensions.first() {
+        let reason = format!("the condition {:?} is not known", extension.name);
+        return Err(ConvertError::new("extensions", reason));
+    }
+    Ok(Match {
+        namespaces: each("namespaces", message.namespaces, string_match)?,
+        not_namespaces: each("not_namespaces", message.not_namespaces, string_match)?,
+        principals: each("principals", message.principals, string_match)?,
+        not_principals: each("not_principals", message.not_principals, string_match)?,
+        source_ips: each("source_ips", &message.source_ips, range)?,
+        not_source_ips: each("not_source_ips", &message.not_source_ips, range)?,
+        destination_ips: each("destination_ips", &message.destination_ips, range)?,
+        not_destination_ips: each("not_destination_ips", &message.not_destination_ips, range)?,
+        destination_ports: port_list("destination_ports", &message.destination_ports)?,
+        not_destination_ports: port_list("not_destination_ports", &message.not_destination_ports)?,
+        service_accounts: each("service_accounts", message.service_accounts, service_account)?,
+        not_service_accounts: each("not_service_accounts", message.not_service_accounts, service_account)?,
+    })
+}
+
+fn string_match(message: wire::StringMatch) -> Result<StringMatch, ConvertError> {
+    match message.match_type {
+        Some(MatchType::Exact(text)) => Ok(StringMatch::Exact(text.into())),
+        Some(MatchType::Prefix(text)) => Ok(StringMatch::Prefix(text.into())),
+        Some(MatchType::Suffix(text)) => Ok(StringMatch::Suffix(text.into())),
+        Some(MatchType::Presence(())) => Ok(StringMatch::Presence),
+        None => Err(ConvertError::new("match_type", "not set")),
+    }
+}
+
+fn range(message: &wire::Address) -> Result<Cidr, ConvertError> {
+    let address = ip_as_given("address", &message.address)?;
+    u8::try_from(message.length).ok().and_then(|length| Cidr::new(address, length).ok()).ok_or_else(|| {
+        ConvertError::new("length", format!("{} is too long a prefix for {address}", message.length))
+    })
+}
+
+fn port_list(field: &str, ports: &[u32]) -> Result<Vec<u16>, ConvertError> {
+    let numbered = ports.iter().enumerate();
+    numbered.map(|(index, &port)| super::port_number(&format!("{field}[{index}]"), port)).collect()
+}
+
+fn service_account(message: wire::ServiceAccountMatch) -> Result<ServiceAccountMatch, ConvertError> {
+    for (field, text) in [("namespace", &message.namespace), ("service_account", &message.service_account)] {
+        if text.is_empty() {
+            return Err(ConvertError::new(field, "not set"));
+        }
+    }
+    Ok(ServiceAccountMatch { namespace: message.namespace.into(), service_account: message.service_account.into() })
+}

@@ -1,0 +1,107 @@
+//! What arrives goes here: workloads and services into discovery, policies into the policy set.
+
+use std::sync::Arc;
+
+use discovery::Writer;
+use policy::PolicySet;
+use prost::Message;
+use proto::istio::security::Authorization;
+use proto::istio::workload::Address;
+use tokio::sync::watch;
+use tracing::debug;
+use types::NamespacedName;
+
+use crate::convert;
+use crate::delta::{Feed, Rejected, Update};
+
+/// Feeds `istio.workload.Address` into discovery.
+pub struct AddressFeed {
+    writer: Writer,
+}
+
+impl AddressFeed {
+    /// Feeds this writer.
+    #[must_use]
+    pub fn new(writer: Writer) -> Self {
+        Self { writer }
+    }
+}
+
+impl Feed for AddressFeed {
+    fn apply(&mut self, update: Update) -> Vec<Rejected> {
+        let mut batch = self.writer.batch();
+        let mut rejected = Vec::new();
+        for (name, encoded) in update.resources {
+            match address(&name, &encoded) {
+                Ok(convert::Address::Workload(workload)) => batch.upsert_workload(*workload),
+                Ok(convert::Address::Service(service)) => batch.upsert_service(*service),
+                Err(reason) => rejected.push(Rejected { name, reason }),
+            }
+        }
+        for name in &update.removed {
+            batch.remove(name);
+        }
+        rejected
+    }
+}
+
+/// Feeds `istio.security.Authorization` into the policy set that connections are judged by.
+///
+/// Each response becomes one new set: readers never see half of it.
+pub struct PolicyFeed {
+    policies: watch::Sender<Arc<PolicySet>>,
+}
+
+impl PolicyFeed {
+    /// Publishes through this sender, beginning with the set that it holds.
+    #[must_use]
+    pub fn new(policies: watch::Sender<Arc<PolicySet>>) -> Self {
+        Self { policies }
+    }
+}
+
+impl Feed for PolicyFeed {
+    fn apply(&mut self, update: Update) -> Vec<Rejected> {
+        let mut rejected = Vec::new();
+        let mut upserts = Vec::new();
+        for (name, encoded) in update.resources {
+            match authorization(&name, &encoded) {
+                Ok(policy) => upserts.push(policy),
+                Err(reason) => rejected.push(Rejected { name, reason }),
+            }
+        }
+        let removals: Vec<NamespacedName> = update.removed.iter().filter_map(|name| removed_key(name)).collect();
+        if !(upserts.is_empty() && removals.is_empty()) {
+            let next = self.policies.borrow().with(upserts, removals);
+            self.policies.send_replace(Arc::new(next));
+        }
+        rejected
+    }
+}
+
+fn address(name: &str, encoded: &[u8]) -> Result<convert::Address, String> {
+    let message = Address::decode(encoded).map_err(|error| error.to_string())?;
+    let address = convert::address(message).map_err(|error| error.to_string())?;
+    check_name(name, &address.resource_name())?;
+    Ok(address)
+}
+
+fn authorization(name: &str, encoded: &[u8]) -> Result<policy::Authorization, String> {
+    let message = Authorization::decode(encoded).map_err(|error| error.to_string())?;
+    let policy = convert::authorization(message).map_err(|error| error.to_string())?;
+    check_name(name, &policy.key.to_string())?;
+    Ok(policy)
+}
+
+/// A resource under another's name could never be removed, and would take the other's place.
+fn check_name(name: &str, own: &str) -> Result<(), String> {
+    if name == own { Ok(()) } else { Err(format!("name: the resource calls itself {own:?}")) }
+}
+
+fn removed_key(name: &str) -> Option<NamespacedName> {
+    let key = name.parse().ok();
+    if key.is_none() {
+        debug!(name, "removed a policy whose name no policy can have");
+    }
+    key
+}
