@@ -1,1 +1,23 @@
-//! Being written.
+//! HBONE: TCP streams inside HTTP/2 CONNECT requests, many of them on one connection.
+//!
+//! The crate speaks HTTP/2 over anything that is `AsyncRead + AsyncWrite`: a client, a [`Pool`](client::Pool) of
+//! connections, a server, and the headers that describe who is talking.
+//! It refuses to know sockets, TLS and what a workload is; statuses and reasons are data for its callers.
+//! Its main type is [`Stream`], the tunnelled byte stream.
+#![warn(missing_docs)]
+
+mod activity;
+pub mod client;
+mod error;
+mod headers;
+mod keepalive;
+mod parameters;
+pub mod server;
+mod status;
+mod stream;
+
+pub use error::{Cause, DialError, Error};
+pub use headers::{Baggage, Forwarded, TraceParent, X_FORWARDED_NETWORK};
+pub use parameters::{Keepalive, Parameters};
+pub use status::{Refusal, Status};
+pub use stream::{ReadHalf, Stream, WriteHalf};

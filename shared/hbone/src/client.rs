@@ -1,0 +1,12 @@
+//! The client: handshake, CONNECT, and the pool that shares connections.
+
+mod connection;
+mod member;
+mod pool;
+mod request;
+
+pub(crate) use connection::RESET_STREAMS;
+pub use connection::{Client, Driver, handshake};
+pub(crate) use member::Slot;
+pub use pool::Pool;
+pub use request::{Connect, Connected};

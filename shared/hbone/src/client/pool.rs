@@ -1,0 +1,178 @@
+//! Connections shared by many tunnels.
+
+mod entries;
+mod task;
+
+use std::fmt;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use self::entries::{Dial, Entries, Place};
+use super::member::Slot;
+use super::{Connect, Connected};
+use crate::{DialError, Error, Parameters};
+
+/// How often a request moves on to another connection when the one it was given turns out to be closing.
+const ATTEMPTS: usize = 3;
+
+/// Connections by key, each carrying many tunnels; cheap to clone.
+///
+/// - A connection takes streams up to the smaller of the own and the peer's limit, and again as soon as one ends.
+/// - Connections that broke, or whose peer said GOAWAY, take no more.
+/// - There is one dial per key at a time, and all who wait for it share its outcome: nobody waits behind a failure.
+/// - A connection without streams is closed after [`Parameters::idle_timeout`].
+/// - When the last clone is dropped, all connections are closed and their streams break.
+///
+/// The key holds whatever must be equal for two tunnels to share a connection: identities, address, source.
+pub struct Pool<K> {
+    inner: Arc<Inner<K>>,
+}
+
+pub(super) struct Inner<K> {
+    parameters: Parameters,
+    entries: Mutex<Entries<K>>,
+    /// Dials and drivers; dropped with the pool.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl<K> Pool<K>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    /// An empty pool.
+    #[must_use]
+    pub fn new(parameters: Parameters) -> Self {
+        let inner = Inner { parameters, entries: Mutex::default(), tasks: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Opens a tunnel on a connection of this key, dialling one when there is none with a free place.
+    ///
+    /// `dial` makes the transport: TCP and TLS. It runs in a task of the pool, so that one who gives up waiting does
+    /// not spoil it for the others, and it is called again only if the connection was used up by others.
+    ///
+    /// A request that met a connection in the act of closing is sent again on another one: nothing was tunnelled yet.
+    ///
+    /// # Errors
+    /// [`Error`]: which step failed, and [`Error::permits_another_endpoint`] whether to go on elsewhere.
+    pub async fn open<F, Fut, T>(
+        &self,
+        key: &K,
+        request: &Connect,
+        deadline: Instant,
+        dial: F,
+    ) -> Result<Connected, Error>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, DialError>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut attempt = 1;
+        loop {
+            let slot = timeout_at(deadline, self.reserve(key, &dial))
+                .await
+                .map_err(|_elapsed| Error::Timeout("a connection"))??;
+            let (member, is_reused) = (Arc::clone(slot.member()), slot.is_reused);
+            let answer = timeout_at(deadline, member.client.connect_on(request, Some(slot)))
+                .await
+                .map_err(|_elapsed| Error::Timeout("the answer to CONNECT"))?;
+            match answer {
+                Err(error) if attempt < ATTEMPTS && is_reused && was_closing(&error) => {
+                    member.retire();
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// How many connections there are, of all keys.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.inner.entries().connections()
+    }
+
+    /// How many streams there are, on all connections that still take more.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.inner.entries().streams()
+    }
+
+    async fn reserve<F, Fut, T>(&self, key: &K, dial: &F) -> Result<Slot, Error>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, DialError>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut joined: Option<Arc<Dial>> = None;
+        loop {
+            if let Some(failure) = joined.as_ref().and_then(|dial| dial.failure()) {
+                return Err(failure.clone());
+            }
+            let place = self.inner.entries().place(key);
+            let changed = match place {
+                Place::Free(slot) => return Ok(slot),
+                Place::Wait(dialling, changed) => {
+                    joined = Some(dialling);
+                    changed
+                }
+                Place::Dial(dialling, changed) => {
+                    self.spawn(key, &dialling, dial());
+                    joined = Some(dialling);
+                    changed
+                }
+            };
+            changed.await;
+        }
+    }
+
+    fn spawn<Fut, T>(&self, key: &K, dialling: &Arc<Dial>, dial: Fut)
+    where
+        Fut: Future<Output = Result<T, DialError>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let task = task::Task {
+            pool: Arc::downgrade(&self.inner),
+            key: key.clone(),
+            dialling: Arc::clone(dialling),
+            parameters: self.inner.parameters.clone(),
+        };
+        let mut tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task.run(dial));
+    }
+}
+
+impl<K> Inner<K> {
+    pub(super) fn entries(&self) -> MutexGuard<'_, Entries<K>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K> Clone for Pool<K> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K> fmt::Debug for Pool<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// Whether the connection, rather than the peer behind it, is the reason: then another connection may do.
+fn was_closing(error: &Error) -> bool {
+    match error {
+        Error::Closed => true,
+        Error::Stream(cause) => {
+            cause.is_go_away() || cause.is_io() || cause.reason() == Some(h2::Reason::REFUSED_STREAM)
+        }
+        _ => false,
+    }
+}

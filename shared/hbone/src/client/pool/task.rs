@@ -1,0 +1,135 @@
+//! The task of one pooled connection: dial, drive, leave.
+
+use std::future::Future;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Inner;
+use super::entries::{Dial, Idle};
+use crate::client::member::Member;
+use crate::client::{Driver, handshake};
+use crate::{DialError, Error, Parameters};
+
+/// What a connection's task knows; it keeps neither the pool nor the connection's handle alive.
+pub(super) struct Task<K> {
+    pub(super) pool: Weak<Inner<K>>,
+    pub(super) key: K,
+    pub(super) dialling: Arc<Dial>,
+    pub(super) parameters: Parameters,
+}
+
+impl<K> Task<K>
+where
+    K: Clone + Eq + Hash,
+{
+    pub(super) async fn run<Fut, T>(self, dial: Fut)
+    where
+        Fut: Future<Output = Result<T, DialError>>,
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let deadline = Instant::now() + self.parameters.dial_timeout;
+        // The future of a dial is large, and of no use once the connection stands.
+        let connection = Box::pin(timeout_at(deadline, self.establish(dial))).await;
+        let connection = connection.unwrap_or(Err(Error::Timeout("a connection")));
+        match connection {
+            Err(failure) => self.settle(Some(failure)),
+            Ok((member, driver)) => {
+                let outcome = self.drive(&member, driver, deadline).await;
+                tracing::debug!(?outcome, "HBONE connection closed");
+            }
+        }
+    }
+
+    async fn establish<Fut, T>(&self, dial: Fut) -> Result<(Weak<Member>, Driver<T>), Error>
+    where
+        Fut: Future<Output = Result<T, DialError>>,
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let io = dial.await?;
+        let (client, driver) = handshake(io, &self.parameters).await?;
+        let pool = self.pool.upgrade().ok_or(Error::Closed)?;
+        let mut entries = pool.entries();
+        let member = Member::new(client, self.parameters.client_streams, entries.changed(&self.key));
+        let member = Arc::new(member);
+        let weak = Arc::downgrade(&member);
+        entries.add(&self.key, member);
+        Ok((weak, driver))
+    }
+
+    /// Moves frames until the connection is over; then takes it out of the pool.
+    async fn drive<T>(&self, member: &Weak<Member>, driver: Driver<T>, deadline: Instant) -> Result<(), Error>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut driver = pin!(driver);
+        let outcome = tokio::select! {
+            outcome = &mut driver => outcome.and(Err(Error::Closed)),
+            () = limit_known(member) => Ok(()),
+            () = sleep_until(deadline) => Err(Error::Timeout("the peer's SETTINGS")),
+        };
+        self.settle(outcome.as_ref().err().cloned());
+        let outcome = match outcome {
+            Ok(()) => self.serve(member, driver).await,
+            failure => failure,
+        };
+        if let (Some(pool), Some(member)) = (self.pool.upgrade(), member.upgrade()) {
+            pool.entries().remove(&self.key, &member);
+        }
+        outcome
+    }
+
+    async fn serve<T>(&self, member: &Weak<Member>, mut driver: impl Future<Output = T> + Unpin) -> T {
+        let mut idle = pin!(sleep_until(Instant::now() + self.parameters.idle_timeout));
+        let mut limit_changed = pin!(limit_changes(member));
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut driver => return outcome,
+                () = &mut idle => match self.release_idle(member) {
+                    Idle::Released => break,
+                    Idle::Until(due) => idle.as_mut().reset(due),
+                },
+                () = &mut limit_changed => {}
+            }
+        }
+        driver.await
+    }
+
+    fn release_idle(&self, member: &Weak<Member>) -> Idle {
+        match (self.pool.upgrade(), member.upgrade()) {
+            (Some(pool), Some(member)) => pool.entries().release_idle(&self.key, &member, self.parameters.idle_timeout),
+            _ => Idle::Released,
+        }
+    }
+
+    fn settle(&self, failure: Option<Error>) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.entries().settle(&self.key, &self.dialling, failure);
+        }
+    }
+}
+
+/// Waits for the peer's first SETTINGS.
+async fn limit_known(member: &Weak<Member>) {
+    let Some(changed) = member.upgrade().map(|member| member.client.limit().changed()) else {
+        return std::future::pending().await;
+    };
+    changed.notified().await;
+}
+
+/// Wakes those who wait for a place whenever the peer raises its limit; never ends.
+async fn limit_changes(member: &Weak<Member>) {
+    let Some(changed) = member.upgrade().map(|member| member.client.limit().changed()) else {
+        return std::future::pending().await;
+    };
+    loop {
+        changed.notified().await;
+        if let Some(member) = member.upgrade() {
+            member.wake_waiters();
+        }
+    }
+}
