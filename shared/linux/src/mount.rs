@@ -45,6 +45,19 @@ pub enum Mount {
         /// Its permissions, such as `0o755`.
         mode: u32,
     },
+    /// Makes a symbolic link, if absent.
+    Symlink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
+    /// Makes `directory`, which must be a mount point, the root directory (`pivot_root`), and lets go of the old root.
+    /// For the mount namespace of a process about to start; the last step.
+    Root {
+        /// The new root.
+        directory: PathBuf,
+    },
     /// Makes an empty file, if absent, to be the target of a [`Mount::Bind`]; its directory must exist.
     File {
         /// Which.
@@ -66,6 +79,16 @@ pub fn apply(steps: &[Mount]) -> io::Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn make_private() -> io::Result<()> {
+    todo!()
+}
+
+/// Lets what is mounted below `target`, which must be a mount point, later spread to the mount namespaces that are
+/// copied from this one, as [`crate::process::Mounts::Private`] does it.
+///
+/// # Errors
+/// The kernel's.
+pub fn make_shared(target: &Path) -> io::Result<()> {
+    let _ = target;
     todo!()
 }
 

@@ -128,7 +128,8 @@ pub enum Mounts {
     /// The caller's own.
     #[default]
     Inherited,
-    /// A copy of the caller's, from which nothing spreads, with these steps done in order.
+    /// A copy of the caller's, from which nothing spreads, with these steps done in order. What is mounted later below
+    /// a mount that the caller made shared ([`crate::mount::make_shared`]) shows up in it (`MS_REC | MS_SLAVE`).
     Private(Vec<Mount>),
     /// The one of a running process, opened with [`mount_namespace_of`].
     Of(std::sync::Arc<OwnedFd>),
