@@ -32,7 +32,7 @@ impl DialError {
 /// Why a CONNECT request failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum HboneError {
     /// There is no connection to send it on.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -56,7 +56,7 @@ pub enum Error {
     Malformed(&'static str),
 }
 
-impl Error {
+impl HboneError {
     /// Whether another endpoint may be tried: true unless the peer understood the request and turned it down.
     ///
     /// Never after 401, which is a verdict, nor after 400, which would be the same elsewhere.

@@ -16,7 +16,7 @@ pub mod server;
 mod status;
 mod stream;
 
-pub use error::{Cause, DialError, Error};
+pub use error::{Cause, DialError, HboneError};
 pub use headers::{Baggage, Forwarded, TraceParent, X_FORWARDED_NETWORK};
 pub use parameters::{Keepalive, Parameters};
 pub use status::{Refusal, Status};

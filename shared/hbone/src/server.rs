@@ -18,7 +18,7 @@ pub use request::Request;
 use crate::activity::Activity;
 use crate::client::RESET_STREAMS;
 use crate::keepalive::Heartbeat;
-use crate::{Error, Parameters, Refusal};
+use crate::{HboneError, Parameters, Refusal};
 
 /// How many protocol errors on single streams a client may make in the life of a connection.
 ///
@@ -47,16 +47,16 @@ pub enum Incoming {
 /// Starts HTTP/2 on a transport.
 ///
 /// # Errors
-/// [`Error::Handshake`] when the peer does not speak HTTP/2, [`Error::Timeout`] when it does not speak at all.
-pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<Server<T>, Error>
+/// [`HboneError::Handshake`] when the peer does not speak HTTP/2, [`HboneError::Timeout`] when it does not speak at all.
+pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<Server<T>, HboneError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (io, seen) = Activity::new(io);
     let mut connection = timeout(parameters.handshake_timeout, builder(parameters).handshake(io))
         .await
-        .map_err(|_elapsed| Error::Timeout("the HTTP/2 handshake"))?
-        .map_err(|error| Error::Handshake(Arc::new(error)))?;
+        .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
+        .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
     let heartbeat = connection.ping_pong().map(|pings| Heartbeat::new(pings, seen, parameters.keepalive));
     Ok(Server { connection, heartbeat, has_ended: false })
 }
@@ -86,12 +86,12 @@ where
     ///
     /// # Errors
     /// Once, when the connection breaks or the client no longer answers; `None` follows.
-    pub async fn next(&mut self) -> Option<Result<Incoming, Error>> {
+    pub async fn next(&mut self) -> Option<Result<Incoming, HboneError>> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// Polls for the next request; see [`Server::next`].
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, Error>>> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, HboneError>>> {
         if self.has_ended {
             return Poll::Ready(None);
         }
@@ -102,13 +102,13 @@ where
             self.connection.abrupt_shutdown(Reason::NO_ERROR);
             // One try: a peer that is gone takes no GOAWAY.
             let _ = self.connection.poll_closed(cx);
-            return Poll::Ready(Some(Err(Error::Timeout("the answer to PING"))));
+            return Poll::Ready(Some(Err(HboneError::Timeout("the answer to PING"))));
         }
         match ready!(self.connection.poll_accept(cx)) {
             Some(Ok((request, respond))) => Poll::Ready(Some(Ok(examine(request, respond)))),
             Some(Err(error)) => {
                 self.has_ended = true;
-                Poll::Ready(Some(Err(Error::Stream(Arc::new(error)))))
+                Poll::Ready(Some(Err(HboneError::Stream(Arc::new(error)))))
             }
             None => {
                 self.has_ended = true;

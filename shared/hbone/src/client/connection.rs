@@ -17,7 +17,7 @@ use super::member::Slot;
 use super::{Connect, Connected};
 use crate::activity::Activity;
 use crate::keepalive::Heartbeat;
-use crate::{Error, Parameters, Stream};
+use crate::{HboneError, Parameters, Stream};
 
 /// Stands for "no SETTINGS yet"; a peer cannot send it, its limit being 32 bits wide.
 const UNKNOWN: usize = usize::MAX - 1;
@@ -58,8 +58,8 @@ pub struct Driver<T> {
 /// The first request may be sent before the peer's SETTINGS arrive.
 ///
 /// # Errors
-/// [`Error::Handshake`] when the transport breaks, [`Error::Timeout`] when it takes no bytes.
-pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<(Client, Driver<T>), Error>
+/// [`HboneError::Handshake`] when the transport breaks, [`HboneError::Timeout`] when it takes no bytes.
+pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<(Client, Driver<T>), HboneError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -67,8 +67,8 @@ where
     let handshake = builder(parameters).handshake(io);
     let (send, mut connection) = timeout(parameters.handshake_timeout, handshake)
         .await
-        .map_err(|_elapsed| Error::Timeout("the HTTP/2 handshake"))?
-        .map_err(|error| Error::Handshake(Arc::new(error)))?;
+        .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
+        .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
     let heartbeat = connection.ping_pong().map(|pings| Heartbeat::new(pings, seen, parameters.keepalive));
     let limit = Limit::default();
     let client = Client { send, limit: limit.clone() };
@@ -96,22 +96,22 @@ impl Client {
     /// Asks for a tunnel and waits for the answer.
     ///
     /// # Errors
-    /// [`Error::Status`] when the peer answers anything but 200, [`Error::Timeout`] at the deadline,
-    /// [`Error::Closed`] or [`Error::Stream`] when the connection cannot be used.
-    pub async fn connect(&self, request: &Connect, deadline: Instant) -> Result<Connected, Error> {
+    /// [`HboneError::Status`] when the peer answers anything but 200, [`HboneError::Timeout`] at the deadline,
+    /// [`HboneError::Closed`] or [`HboneError::Stream`] when the connection cannot be used.
+    pub async fn connect(&self, request: &Connect, deadline: Instant) -> Result<Connected, HboneError> {
         let attempt = self.connect_on(request, None);
-        timeout_at(deadline, attempt).await.map_err(|_elapsed| Error::Timeout("the answer to CONNECT"))?
+        timeout_at(deadline, attempt).await.map_err(|_elapsed| HboneError::Timeout("the answer to CONNECT"))?
     }
 
     /// As [`Client::connect`] without a deadline; `slot` is kept for as long as the stream lives.
-    pub(crate) async fn connect_on(&self, request: &Connect, slot: Option<Slot>) -> Result<Connected, Error> {
+    pub(crate) async fn connect_on(&self, request: &Connect, slot: Option<Slot>) -> Result<Connected, HboneError> {
         let request = request.to_http()?;
         let mut send = self.send.clone();
-        poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_error| Error::Closed)?;
+        poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_error| HboneError::Closed)?;
         let (response, send) = send.send_request(request, false).map_err(stream_error)?;
         let (head, body) = response.await.map_err(stream_error)?.into_parts();
         if head.status != http::StatusCode::OK {
-            return Err(Error::Status(head.status.as_u16()));
+            return Err(HboneError::Status(head.status.as_u16()));
         }
         Ok(Connected { stream: Stream::new(body, send, slot), headers: head.headers })
     }
@@ -163,14 +163,14 @@ impl<T> Future for Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    type Output = Result<(), Error>;
+    type Output = Result<(), HboneError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let Some(heartbeat) = &mut this.heartbeat
             && heartbeat.poll_dead(cx).is_ready()
         {
-            return Poll::Ready(Err(Error::Timeout("the answer to PING")));
+            return Poll::Ready(Err(HboneError::Timeout("the answer to PING")));
         }
         let outcome = Pin::new(&mut this.connection).poll(cx);
         this.limit.publish(this.connection.max_concurrent_send_streams());
@@ -184,6 +184,6 @@ impl<T> fmt::Debug for Driver<T> {
     }
 }
 
-pub(crate) fn stream_error(error: h2::Error) -> Error {
-    Error::Stream(Arc::new(error))
+pub(crate) fn stream_error(error: h2::Error) -> HboneError {
+    HboneError::Stream(Arc::new(error))
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use self::entries::{Dial, Entries, Place};
 use super::member::Slot;
 use super::{Connect, Connected};
-use crate::{DialError, Error, Parameters};
+use crate::{DialError, HboneError, Parameters};
 
 /// How often a request moves on to another connection when the one it was given turns out to be closing.
 const ATTEMPTS: usize = 3;
@@ -59,14 +59,14 @@ where
     /// A request that met a connection in the act of closing is sent again on another one: nothing was tunnelled yet.
     ///
     /// # Errors
-    /// [`Error`]: which step failed, and [`Error::permits_another_endpoint`] whether to go on elsewhere.
+    /// [`HboneError`]: which step failed, and [`HboneError::permits_another_endpoint`] whether to go on elsewhere.
     pub async fn open<F, Fut, T>(
         &self,
         key: &K,
         request: &Connect,
         deadline: Instant,
         dial: F,
-    ) -> Result<Connected, Error>
+    ) -> Result<Connected, HboneError>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, DialError>> + Send + 'static,
@@ -76,11 +76,11 @@ where
         loop {
             let slot = timeout_at(deadline, self.reserve(key, &dial))
                 .await
-                .map_err(|_elapsed| Error::Timeout("a connection"))??;
+                .map_err(|_elapsed| HboneError::Timeout("a connection"))??;
             let (member, is_reused) = (Arc::clone(slot.member()), slot.is_reused);
             let answer = timeout_at(deadline, member.client.connect_on(request, Some(slot)))
                 .await
-                .map_err(|_elapsed| Error::Timeout("the answer to CONNECT"))?;
+                .map_err(|_elapsed| HboneError::Timeout("the answer to CONNECT"))?;
             match answer {
                 Err(error) if attempt < ATTEMPTS && is_reused && was_closing(&error) => {
                     member.retire();
@@ -103,7 +103,7 @@ where
         self.inner.entries().streams()
     }
 
-    async fn reserve<F, Fut, T>(&self, key: &K, dial: &F) -> Result<Slot, Error>
+    async fn reserve<F, Fut, T>(&self, key: &K, dial: &F) -> Result<Slot, HboneError>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, DialError>> + Send + 'static,
@@ -167,10 +167,10 @@ impl<K> fmt::Debug for Pool<K> {
 }
 
 /// Whether the connection, rather than the peer behind it, is the reason: then another connection may do.
-fn was_closing(error: &Error) -> bool {
+fn was_closing(error: &HboneError) -> bool {
     match error {
-        Error::Closed => true,
-        Error::Stream(cause) => {
+        HboneError::Closed => true,
+        HboneError::Stream(cause) => {
             cause.is_go_away() || cause.is_io() || cause.reason() == Some(h2::Reason::REFUSED_STREAM)
         }
         _ => false,

@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use types::Authority;
 
-use crate::{Baggage, Error, Forwarded, Stream, TraceParent, X_FORWARDED_NETWORK};
+use crate::{Baggage, Forwarded, HboneError, Stream, TraceParent, X_FORWARDED_NETWORK};
 
 /// What to ask the peer for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +38,9 @@ impl Connect {
     }
 
     /// `:method` and `:authority` are the only pseudo headers (RFC 9113, section 8.5).
-    pub(crate) fn to_http(&self) -> Result<Request<()>, Error> {
+    pub(crate) fn to_http(&self) -> Result<Request<()>, HboneError> {
         let authority = self.authority.to_string();
-        let uri = Uri::builder().authority(authority).build().map_err(|_error| Error::Malformed("authority"))?;
+        let uri = Uri::builder().authority(authority).build().map_err(|_error| HboneError::Malformed("authority"))?;
         let mut request = Request::new(());
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = uri;
@@ -56,7 +56,7 @@ impl Connect {
             traceparent.insert_into(headers);
         }
         if let Some(network) = &self.network {
-            let value = HeaderValue::try_from(network).map_err(|_error| Error::Malformed(X_FORWARDED_NETWORK))?;
+            let value = HeaderValue::try_from(network).map_err(|_error| HboneError::Malformed(X_FORWARDED_NETWORK))?;
             headers.insert(X_FORWARDED_NETWORK, value);
         }
         Ok(request)

@@ -9,7 +9,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, Method, Response};
 use types::Authority;
 
-use crate::{Baggage, Error, Forwarded, Refusal, Status, Stream, TraceParent, X_FORWARDED_NETWORK};
+use crate::{Baggage, Forwarded, HboneError, Refusal, Status, Stream, TraceParent, X_FORWARDED_NETWORK};
 
 /// A CONNECT request; answer it with [`Request::accept`] or [`Request::refuse`].
 ///
@@ -77,13 +77,13 @@ impl Request {
     /// Answers 200 and opens the tunnel; `baggage` describes the destination.
     ///
     /// # Errors
-    /// [`Error::Stream`] when the client has gone meanwhile.
-    pub fn accept(mut self, baggage: Option<&Baggage>) -> Result<Stream, Error> {
+    /// [`HboneError::Stream`] when the client has gone meanwhile.
+    pub fn accept(mut self, baggage: Option<&Baggage>) -> Result<Stream, HboneError> {
         let mut response = Response::new(());
         if let Some(baggage) = baggage {
             baggage.insert_into(response.headers_mut());
         }
-        let send = self.respond.send_response(response, false).map_err(|error| Error::Stream(Arc::new(error)))?;
+        let send = self.respond.send_response(response, false).map_err(|error| HboneError::Stream(Arc::new(error)))?;
         Ok(Stream::new(self.body, send, None))
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use crate::Error;
+use crate::HboneError;
 use crate::client::member::{Member, Slot};
 
 /// The connections and the dial of every key.
@@ -29,7 +29,7 @@ struct Entry {
 /// One attempt to get a connection, shared by all who wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct Dial {
-    failure: OnceLock<Error>,
+    failure: OnceLock<HboneError>,
 }
 
 /// What one who wants a place gets.
@@ -51,7 +51,7 @@ pub(crate) enum Idle {
 }
 
 impl Dial {
-    pub(crate) fn failure(&self) -> Option<&Error> {
+    pub(crate) fn failure(&self) -> Option<&HboneError> {
         self.failure.get()
     }
 }
@@ -93,7 +93,7 @@ impl<K: Clone + Eq + Hash> Entries<K> {
     }
 
     /// Ends a dial; those who wait for it learn the failure, if there is one.
-    pub(crate) fn settle(&mut self, key: &K, dial: &Arc<Dial>, failure: Option<Error>) {
+    pub(crate) fn settle(&mut self, key: &K, dial: &Arc<Dial>, failure: Option<HboneError>) {
         if let Some(failure) = failure {
             // A dial settles once.
             let _ = dial.failure.set(failure);

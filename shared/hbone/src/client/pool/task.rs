@@ -12,7 +12,7 @@ use super::Inner;
 use super::entries::{Dial, Idle};
 use crate::client::member::Member;
 use crate::client::{Driver, handshake};
-use crate::{DialError, Error, Parameters};
+use crate::{DialError, HboneError, Parameters};
 
 /// What a connection's task knows; it keeps neither the pool nor the connection's handle alive.
 pub(super) struct Task<K> {
@@ -34,7 +34,7 @@ where
         let deadline = Instant::now() + self.parameters.dial_timeout;
         // The future of a dial is large, and of no use once the connection stands.
         let connection = Box::pin(timeout_at(deadline, self.establish(dial))).await;
-        let connection = connection.unwrap_or(Err(Error::Timeout("a connection")));
+        let connection = connection.unwrap_or(Err(HboneError::Timeout("a connection")));
         match connection {
             Err(failure) => self.settle(Some(failure)),
             Ok((member, driver)) => {
@@ -44,14 +44,14 @@ where
         }
     }
 
-    async fn establish<Fut, T>(&self, dial: Fut) -> Result<(Weak<Member>, Driver<T>), Error>
+    async fn establish<Fut, T>(&self, dial: Fut) -> Result<(Weak<Member>, Driver<T>), HboneError>
     where
         Fut: Future<Output = Result<T, DialError>>,
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let io = dial.await?;
         let (client, driver) = handshake(io, &self.parameters).await?;
-        let pool = self.pool.upgrade().ok_or(Error::Closed)?;
+        let pool = self.pool.upgrade().ok_or(HboneError::Closed)?;
         let mut entries = pool.entries();
         let member = Member::new(client, self.parameters.client_streams, entries.changed(&self.key));
         let member = Arc::new(member);
@@ -61,15 +61,15 @@ where
     }
 
     /// Moves frames until the connection is over; then takes it out of the pool.
-    async fn drive<T>(&self, member: &Weak<Member>, driver: Driver<T>, deadline: Instant) -> Result<(), Error>
+    async fn drive<T>(&self, member: &Weak<Member>, driver: Driver<T>, deadline: Instant) -> Result<(), HboneError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut driver = pin!(driver);
         let outcome = tokio::select! {
-            outcome = &mut driver => outcome.and(Err(Error::Closed)),
+            outcome = &mut driver => outcome.and(Err(HboneError::Closed)),
             () = limit_known(member) => Ok(()),
-            () = sleep_until(deadline) => Err(Error::Timeout("the peer's SETTINGS")),
+            () = sleep_until(deadline) => Err(HboneError::Timeout("the peer's SETTINGS")),
         };
         self.settle(outcome.as_ref().err().cloned());
         let outcome = match outcome {
@@ -106,7 +106,7 @@ where
         }
     }
 
-    fn settle(&self, failure: Option<Error>) {
+    fn settle(&self, failure: Option<HboneError>) {
         if let Some(pool) = self.pool.upgrade() {
             pool.entries().settle(&self.key, &self.dialling, failure);
         }
