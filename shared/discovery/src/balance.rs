@@ -19,6 +19,7 @@ pub(crate) struct Wanted<'a> {
 
 /// Chooses an endpoint and its port, at random by capacity among the best ones.
 ///
+/// Capacity counts among the best alone: if all of those have none, nobody is chosen.
 /// The endpoints are gone through twice instead of being collected, which costs no allocation on the way of every
 /// connection.
 pub(crate) fn pick<'a, R: Rng + ?Sized>(

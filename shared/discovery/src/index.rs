@@ -32,7 +32,7 @@ pub(crate) struct Index {
     pub(crate) vips: HashMap<NetworkAddress, List<Arc<Service>>>,
     /// Services by the network of a range of virtual addresses.
     pub(crate) ranges: HashMap<Arc<str>, List<(Cidr, Arc<Service>)>>,
-    /// Services by host name, sorted by key.
+    /// Services by host name in lower case, sorted by key.
     pub(crate) hosts: HashMap<Hostname, List<Arc<Service>>>,
     /// Counts published changes.
     pub(crate) version: watch::Receiver<u64>,

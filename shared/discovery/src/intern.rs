@@ -14,10 +14,13 @@ use crate::model::{Destination, GatewayAddress, PortMap, Service, Workload};
 /// Below this size nothing is gained by looking for what is no longer used.
 const SMALLEST_SWEEP: usize = 1024;
 
+type Labels = Arc<[(Arc<str>, Arc<str>)]>;
+
 #[derive(Default)]
 pub(crate) struct Interner {
     texts: Pool<Arc<str>>,
     ports: Pool<PortMap>,
+    labels: Pool<Labels>,
     /// Few ever, so never swept.
     trust_domains: HashSet<TrustDomain>,
 }
@@ -52,6 +55,9 @@ impl Interner {
         for (key, ports) in &mut workload.services {
             self.service_key(key);
             self.ports.share(ports);
+        }
+        if let Some(labels) = &mut workload.labels {
+            self.labels.share(labels);
         }
         workload.addresses.shrink_to_fit();
         workload.authorization_policies.shrink_to_fit();
@@ -116,7 +122,7 @@ trait Shared: Clone + Eq + Hash {
     fn is_last(&self) -> bool;
 }
 
-impl Shared for Arc<str> {
+impl<T: Eq + Hash + ?Sized> Shared for Arc<T> {
     fn is_last(&self) -> bool {
         Arc::strong_count(self) == 1
     }

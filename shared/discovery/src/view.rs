@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use types::{Hostname, NamespacedHostname, NetworkAddress, WorkloadUid, canonical_ip};
+use types::{NamespacedHostname, NetworkAddress, WorkloadUid, canonical_ip};
 
 use crate::identities::IdentityChanges;
 use crate::index::{Group, Index, List};
@@ -101,10 +101,9 @@ impl View {
         preferred: Option<&str>,
     ) -> Option<Arc<Service>> {
         let hosts = self.index.hosts.pin();
-        let services = if hostname.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            hosts.get(&Hostname::from(hostname.to_ascii_lowercase()))?
-        } else {
-            hosts.get(hostname)?
+        let services = match hostname.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => hosts.get(hostname.to_ascii_lowercase().as_str())?,
+            false => hosts.get(hostname)?,
         };
         best(services, client, preferred).cloned()
     }

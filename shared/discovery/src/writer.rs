@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use types::{Identity, NamespacedHostname, NetworkAddress, WorkloadUid};
+use types::{Hostname, Identity, NamespacedHostname, NetworkAddress, WorkloadUid};
 
 use crate::index::{self, Group, Index};
 use crate::intern::Interner;
@@ -224,7 +224,8 @@ impl Writer {
         taken.iter().for_each(|vip| index::put(&self.index.vips, vip.clone(), is_same, order, new.cloned()));
         left.difference(&taken).for_each(|vip| index::put(&self.index.vips, vip.clone(), is_same, order, None));
 
-        index::put(&self.index.hosts, key.hostname.clone(), is_same, order, new.cloned());
+        let hostname = Hostname::from(key.hostname.as_str().to_ascii_lowercase());
+        index::put(&self.index.hosts, hostname, is_same, order, new.cloned());
         self.index_ranges(key, old, new);
     }
 
