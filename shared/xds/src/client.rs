@@ -149,8 +149,7 @@ impl Client {
         }
         let mut request = Request::new(ReceiverStream::new(queue));
         *request.metadata_mut() = metadata;
-        let mut service =
-            AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
+        let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
         // No deadline: some servers send their headers with the first response, and a server that starts with a
         // thousand clients at its door may take long to come to this one. The channel's keepalive notices dead ones.
         let response = Box::pin(service.delta_aggregated_resources(request)).await?;

@@ -182,7 +182,8 @@ impl Subscribed {
         if self.wanted.is_empty() {
             return Vec::new();
         }
-        let names = response.resources.iter().flat_map(|resource| std::iter::once(&resource.name).chain(&resource.aliases));
+        let names =
+            response.resources.iter().flat_map(|resource| std::iter::once(&resource.name).chain(&resource.aliases));
         names.chain(&response.removed_resources).filter_map(|name| self.wanted.take(name)).collect()
     }
 
@@ -191,7 +192,7 @@ impl Subscribed {
         let mut update = Update { removed: response.removed_resources, ..Update::default() };
         let mut rejected = Vec::new();
         let mut versions = BTreeMap::new();
-        for resource in response.resources {
+        for resource in last_of_each_name(response.resources) {
             match open(&self.type_url, resource) {
                 Ok((name, version, encoded)) => {
                     versions.insert(name.clone(), version);
@@ -214,12 +215,22 @@ impl Subscribed {
     }
 }
 
+/// A name that comes twice counts once, or a good and a bad resource of one name would leave the books undecided.
+fn last_of_each_name(resources: Vec<Resource>) -> Vec<Resource> {
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<_> = resources.into_iter().rev().filter(|resource| seen.insert(resource.name.clone())).collect();
+    kept.reverse();
+    kept
+}
+
 /// Takes a resource out of its envelope: name, version, encoded message.
 fn open(type_url: &str, resource: Resource) -> Result<(String, String, Vec<u8>), Rejected> {
     let Resource { name, version, resource, .. } = resource;
     match resource {
         Some(any) if any.type_url == type_url => Ok((name, version, any.value)),
-        Some(any) => Err(Rejected { name, reason: format!("resource: type {:?} in a response of {type_url:?}", any.type_url) }),
+        Some(any) => {
+            Err(Rejected { name, reason: format!("resource: type {:?} in a response of {type_url:?}", any.type_url) })
+        }
         None => Err(Rejected { name, reason: "resource: not set".to_owned() }),
     }
 }

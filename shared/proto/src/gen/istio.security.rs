@@ -26,7 +26,8 @@ pub struct Rule {
 /// Matches when any of its matches does.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Clause {
-    #[prost(message, repeated, tag = "1")]
+    /// 2, not 1: recorded from a running control plane. A clause read under the wrong number has no matches and is true.
+    #[prost(message, repeated, tag = "2")]
     pub matches: ::prost::alloc::vec::Vec<Match>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

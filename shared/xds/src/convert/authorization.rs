@@ -80,9 +80,10 @@ fn string_match(message: wire::StringMatch) -> Result<StringMatch, ConvertError>
 
 fn range(message: &wire::Address) -> Result<Cidr, ConvertError> {
     let address = ip_as_given("address", &message.address)?;
-    u8::try_from(message.length).ok().and_then(|length| Cidr::new(address, length).ok()).ok_or_else(|| {
-        ConvertError::new("length", format!("{} is too long a prefix for {address}", message.length))
-    })
+    u8::try_from(message.length)
+        .ok()
+        .and_then(|length| Cidr::new(address, length).ok())
+        .ok_or_else(|| ConvertError::new("length", format!("{} is too long a prefix for {address}", message.length)))
 }
 
 fn port_list(field: &str, ports: &[u32]) -> Result<Vec<u16>, ConvertError> {

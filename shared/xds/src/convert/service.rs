@@ -64,13 +64,12 @@ fn addresses(list: &[wire::NetworkAddress]) -> Result<(Vec<NetworkAddress>, Vec<
         let network = message.network.as_str().into();
         let cidr = match message.length {
             None => Cidr::host(address),
-            Some(length) => u8::try_from(length)
-                .ok()
-                .and_then(|length| Cidr::new(address, length).ok())
-                .ok_or_else(|| {
+            Some(length) => {
+                u8::try_from(length).ok().and_then(|length| Cidr::new(address, length).ok()).ok_or_else(|| {
                     let reason = format!("{length} is too long a prefix for {address}");
                     ConvertError::new(format!("addresses[{index}].length"), reason)
-                })?,
+                })?
+            }
         };
         if cidr.is_host() {
             vips.push(NetworkAddress { network, address: cidr.address() });

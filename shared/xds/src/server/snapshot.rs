@@ -25,11 +25,7 @@ impl Entry {
     /// Maps inside the message must be ordered, or equal messages get different versions.
     pub fn encode(type_url: &str, message: &impl Message) -> Self {
         let value = message.encode_to_vec();
-        Self {
-            version: version(&value),
-            resource: Any { type_url: type_url.to_owned(), value },
-            aliases: Vec::new(),
-        }
+        Self { version: version(&value), resource: Any { type_url: type_url.to_owned(), value }, aliases: Vec::new() }
     }
 
     /// The same entry, found under further names.
@@ -67,7 +63,8 @@ impl Resources {
     /// The resources that a subscribed name stands for: the one of that name, or those with that alias.
     pub(crate) fn find<'a>(&'a self, name: &str) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Entry>)> {
         let aliased = self.aliases.get(name).into_iter().flatten().map(|name| &**name);
-        let names: BTreeSet<&str> = self.entries.get_key_value(name).map(|(name, _)| &**name).into_iter().chain(aliased).collect();
+        let names: BTreeSet<&str> =
+            self.entries.get_key_value(name).map(|(name, _)| &**name).into_iter().chain(aliased).collect();
         names.into_iter().filter_map(|name| self.entries.get_key_value(name))
     }
 }
@@ -124,12 +121,16 @@ mod tests {
     #[test]
     fn a_name_finds_its_resource_and_what_has_it_as_alias() {
         let entry = |aliases: &[&str]| {
-            Entry::encode("w", &Workload::default()).with_aliases(aliases.iter().map(|&alias| alias.to_owned()).collect())
+            Entry::encode("w", &Workload::default())
+                .with_aliases(aliases.iter().map(|&alias| alias.to_owned()).collect())
         };
-        let resources: Resources =
-            [("uid-1", entry(&["/10.0.0.1", "shop/cart"])), ("uid-2", entry(&["shop/cart"])), ("shop/cart", entry(&[]))]
-                .into_iter()
-                .collect();
+        let resources: Resources = [
+            ("uid-1", entry(&["/10.0.0.1", "shop/cart"])),
+            ("uid-2", entry(&["shop/cart"])),
+            ("shop/cart", entry(&[])),
+        ]
+        .into_iter()
+        .collect();
         let find = |name| resources.find(name).map(|(name, _)| name.to_string()).collect::<Vec<_>>();
         assert_eq!(find("shop/cart"), ["shop/cart", "uid-1", "uid-2"]);
         assert_eq!(find("/10.0.0.1"), ["uid-1"]);

@@ -43,16 +43,8 @@ pub(super) fn serve(
 ) -> ResponseStream {
     let mut snapshots = options.snapshots.clone();
     let session = Session::new(Arc::clone(&snapshots.borrow_and_update()), options.limits.names);
-    let client = ClientStream {
-        options,
-        snapshots,
-        requests,
-        caller,
-        entered,
-        _place: place,
-        session,
-        is_introduced: false,
-    };
+    let client =
+        ClientStream { options, snapshots, requests, caller, entered, _place: place, session, is_introduced: false };
     Box::pin(futures::stream::unfold(Some(client), |client| async move {
         let mut client = client?;
         match client.next().await {

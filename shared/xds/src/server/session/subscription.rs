@@ -206,9 +206,7 @@ impl Subscription {
     }
 
     fn matches(&self, name: &str, entry: &Entry) -> bool {
-        self.is_wildcard
-            || self.names.contains(name)
-            || entry.aliases.iter().any(|alias| self.names.contains(alias))
+        self.is_wildcard || self.names.contains(name) || entry.aliases.iter().any(|alias| self.names.contains(alias))
     }
 
     pub(super) fn status(&self, type_url: Arc<str>) -> TypeStatus {

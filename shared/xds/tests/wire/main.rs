@@ -1,0 +1,8 @@
+//! Discovery over real connections on loopback: a scripted server against the client, the client against the server,
+//! and what an Istio control plane sent.
+
+mod garbage;
+mod recorded;
+mod scripted;
+mod support;
+mod together;
