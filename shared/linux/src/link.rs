@@ -3,14 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::net::if_::if_nametoindex;
 
 use crate::error::{Named, errno};
-use crate::netlink::{change, dump};
+use crate::netlink::{CREATE, EXCLUSIVE, change, dump};
 use crate::{NetNs, Prefix};
 
 /// Longest name of an interface in bytes (`IFNAMSIZ` without the NUL byte).
@@ -39,7 +38,7 @@ pub struct Link {
 /// The kernel's.
 pub fn list() -> io::Result<Vec<Link>> {
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let messages = dump(&request).named(|| "listing interfaces".into())?;
+    let messages = dump(request).named(|| "listing interfaces".into())?;
     let mut links: Vec<Link> = messages
         .into_iter()
         .filter_map(|message| match message {
@@ -175,7 +174,7 @@ pub fn add_address(name: &str, address: Prefix) -> io::Result<()> {
         message.header.flags = AddressHeaderFlags::Nodad;
         message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
     }
-    let added = change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL);
+    let added = change(RouteNetlinkMessage::NewAddress(message), CREATE | EXCLUSIVE);
     unless(added, libc::EEXIST).named(operation)
 }
 
@@ -197,7 +196,7 @@ pub fn delete_address(name: &str, address: Prefix) -> io::Result<()> {
 pub fn addresses(name: &str) -> io::Result<Vec<Prefix>> {
     let operation = || format!("listing addresses of {name}");
     let index = index(name).named(operation)?;
-    let messages = dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default())).named(operation)?;
+    let messages = dump(RouteNetlinkMessage::GetAddress(AddressMessage::default())).named(operation)?;
     let prefix_of = |message| match message {
         RouteNetlinkMessage::NewAddress(message) if message.header.index == index => prefix_of(&message),
         _ => None,
@@ -233,7 +232,7 @@ fn add(name: &str, kind: Vec<LinkInfo>) -> io::Result<()> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     message.attributes.push(LinkAttribute::LinkInfo(kind));
-    change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    change(RouteNetlinkMessage::NewLink(message), CREATE | EXCLUSIVE)
 }
 
 fn set_flag(name: &str, is_up: bool) -> io::Result<()> {

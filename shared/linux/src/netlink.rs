@@ -6,10 +6,14 @@
 use std::io;
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::SocketAddr;
 use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 
 use crate::error::OperationError;
@@ -18,6 +22,14 @@ use crate::error::OperationError;
 pub(crate) const HEADER: usize = 16;
 /// Messages and attributes start at multiples of this.
 pub(crate) const ALIGNMENT: usize = 4;
+/// Flags of a request: it is one; it wants an acknowledgement; it makes what is absent; it fails on what is there; it
+/// adds to the end of a list; it lists all.
+pub(crate) const REQUEST: u16 = NLM_F_REQUEST;
+pub(crate) const ACKNOWLEDGE: u16 = NLM_F_ACK;
+pub(crate) const CREATE: u16 = NLM_F_CREATE;
+pub(crate) const EXCLUSIVE: u16 = NLM_F_EXCL;
+pub(crate) const APPEND: u16 = NLM_F_APPEND;
+pub(crate) const DUMP: u16 = NLM_F_DUMP;
 /// The answer is an errno, 0 for success.
 pub(crate) const ERROR: u16 = 2;
 /// The end of a dump.
@@ -32,8 +44,9 @@ const DUMP_INTERRUPTED: u16 = 0x10;
 /// Set on an error that leaves out the payload of the request, and on one that explains itself.
 const CAPPED: u16 = 0x100;
 const EXPLAINED: u16 = 0x200;
-/// The attribute that holds the explanation.
+/// The attributes that hold the explanation and the place in the request that it is about.
 const EXPLANATION: u16 = 1;
+const OFFSET: u16 = 2;
 
 /// A message as it came from the kernel.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +64,8 @@ pub(crate) struct Message<'a> {
 pub(crate) struct Refusal {
     pub(crate) errno: i32,
     pub(crate) explanation: Option<String>,
+    /// Which byte of the request it is about.
+    pub(crate) offset: Option<u32>,
 }
 
 /// A socket that talks to the kernel only.
@@ -70,8 +85,17 @@ impl Socket {
         Ok(Self { socket })
     }
 
-    pub(crate) fn as_socket(&self) -> SockRef<'_> {
-        SockRef::from(&self.socket)
+    /// Makes the send buffer large enough for a message of `length` bytes.
+    pub(crate) fn make_room(&self, length: usize) -> io::Result<()> {
+        /// What the kernel takes of the buffer beyond the message.
+        const OVERHEAD: usize = 4096;
+        let socket = SockRef::from(&self.socket);
+        let room = length + OVERHEAD;
+        // Beyond the system's limit only the administrator of the network namespace may go.
+        if socket.send_buffer_size()? < room && setsockopt(&self.socket, sockopt::SndBufForce, &room).is_err() {
+            socket.set_send_buffer_size(room)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn send(&self, request: &[u8]) -> io::Result<()> {
@@ -91,7 +115,7 @@ impl Socket {
     }
 
     /// Hands every message of a dump to `each`; `false` when the dump is incomplete.
-    pub(crate) fn dump(&self, request: &[u8], mut each: impl FnMut(Message<'_>) -> io::Result<()>) -> io::Result<bool> {
+    fn dump(&self, request: &[u8], mut each: impl FnMut(Message<'_>) -> io::Result<()>) -> io::Result<bool> {
         self.send(request)?;
         let mut is_complete = true;
         loop {
@@ -118,10 +142,25 @@ impl Message<'_> {
             return None;
         }
         let code = i32::from_ne_bytes(*self.payload.first_chunk()?);
-        (code < 0).then(|| Refusal { errno: code.saturating_neg(), explanation: self.explanation() })
+        if code >= 0 {
+            return None;
+        }
+        let mut refusal = Refusal { errno: code.saturating_neg(), explanation: None, offset: None };
+        for (kind, value) in attributes(self.explanations().unwrap_or_default()) {
+            match kind {
+                EXPLANATION => {
+                    let text = value.strip_suffix(&[0]).unwrap_or(value);
+                    refusal.explanation = Some(String::from_utf8_lossy(text).into_owned());
+                }
+                OFFSET => refusal.offset = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)),
+                _ => {}
+            }
+        }
+        Some(refusal)
     }
 
-    fn explanation(&self) -> Option<String> {
+    /// The attributes that follow the errno and, of an error, the request or its header alone.
+    fn explanations(&self) -> Option<&[u8]> {
         if self.flags & EXPLAINED == 0 {
             return None;
         }
@@ -133,8 +172,7 @@ impl Message<'_> {
         } else {
             aligned(usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?)
         };
-        let text = attributes(rest.get(skipped..)?).find(|(kind, _)| *kind == EXPLANATION)?.1;
-        Some(String::from_utf8_lossy(text.strip_suffix(&[0]).unwrap_or(text)).into_owned())
+        rest.get(skipped..)
     }
 }
 
@@ -204,7 +242,7 @@ pub(crate) fn malformed(what: &str) -> io::Error {
 /// Makes one change to links, addresses, routes or rules.
 pub(crate) fn change(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     let socket = Socket::open(NETLINK_ROUTE)?;
-    socket.send(&encode(message, flags | NLM_F_ACK))?;
+    socket.send(&encode(message, flags | ACKNOWLEDGE))?;
     let datagram = socket.recv()?;
     for message in messages(&datagram) {
         let message = message?;
@@ -218,16 +256,28 @@ pub(crate) fn change(message: RouteNetlinkMessage, flags: u16) -> io::Result<()>
     Err(malformed("an answer to a netlink request that does not acknowledge it"))
 }
 
-/// All that the kernel lists for a request.
-pub(crate) fn dump(request: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+/// All that the kernel lists for a request about links, addresses, routes or rules.
+pub(crate) fn dump(request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    dump_with(NETLINK_ROUTE, &encode(request, DUMP), |message| {
+        let decoded = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message.bytes)
+            .map_err(|error| malformed(&error.to_string()))?;
+        match decoded.payload {
+            NetlinkPayload::InnerMessage(inner) => Ok(Some(inner)),
+            _ => Ok(None),
+        }
+    })
+}
+
+/// All that the kernel lists for a request, decoded; asked for again while the list changes under the kernel's hands.
+pub(crate) fn dump_with<T>(
+    protocol: isize,
+    request: &[u8],
+    decode: impl Fn(Message<'_>) -> io::Result<Option<T>>,
+) -> io::Result<Vec<T>> {
     for _ in 0..DUMP_ATTEMPTS {
         let mut found = Vec::new();
-        let is_complete = Socket::open(NETLINK_ROUTE)?.dump(&encode(request.clone(), NLM_F_DUMP), |message| {
-            let decoded = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message.bytes)
-                .map_err(|error| malformed(&error.to_string()))?;
-            if let NetlinkPayload::InnerMessage(inner) = decoded.payload {
-                found.push(inner);
-            }
+        let is_complete = Socket::open(protocol)?.dump(request, |message| {
+            found.extend(decode(message)?);
             Ok(())
         })?;
         if is_complete {
@@ -239,7 +289,7 @@ pub(crate) fn dump(request: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlink
 
 fn encode(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
+    header.flags = REQUEST | flags;
     header.sequence_number = 1;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
     message.finalize();
@@ -287,10 +337,11 @@ mod tests {
     fn a_refusal_carries_the_kernels_explanation() {
         let mut payload = (-libc::EINVAL).to_ne_bytes().to_vec();
         payload.extend([0; HEADER]);
-        payload.extend([8, 0, 1, 0, b'b', b'a', b'd', 0]);
+        payload.extend([8, 0, 1, 0, b'b', b'a', b'd', 0, 8, 0, 2, 0]);
+        payload.extend(20_u32.to_ne_bytes());
         let bytes = message(ERROR, CAPPED | EXPLAINED, &payload);
         let refusal = messages(&bytes).next().unwrap().unwrap().refusal();
-        assert_eq!(refusal, Some(Refusal { errno: libc::EINVAL, explanation: Some("bad".into()) }));
+        assert_eq!(refusal, Some(Refusal { errno: libc::EINVAL, explanation: Some("bad".into()), offset: Some(20) }));
         let success = message(ERROR, CAPPED, &[0; HEADER + 4]);
         assert_eq!(messages(&success).next().unwrap().unwrap().refusal(), None);
     }

@@ -5,8 +5,13 @@
 //! The encoding is that of `linux/netfilter/nf_tables.h`; the text is that of
 //! [nft(8)](https://www.netfilter.org/projects/nftables/manpage.html).
 
+mod batch;
 mod display;
+mod expression;
 mod model;
+mod read;
+mod transaction;
+mod wire;
 
 pub use model::{
     Base, Chain, ChainKind, CtState, Element, Family, Hook, Policy, Relation, Rule, Set, Statement, Table, TcpFlags,
@@ -15,6 +20,8 @@ pub use model::{
 
 use std::io;
 use std::net::IpAddr;
+
+use crate::error::Named;
 
 /// One step of a batch. What a change deletes may be absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +101,7 @@ pub struct LiveChain {
 /// An [`io::Error`] that holds a [`ChangeError`] naming the step that failed; `InvalidInput` for names and comments
 /// that do not fit (comments hold 127 bytes).
 pub fn apply(changes: &[Change]) -> io::Result<()> {
-    let _ = changes;
-    todo!()
+    transaction::apply(changes)
 }
 
 /// The tables of the current network namespace.
@@ -103,7 +109,7 @@ pub fn apply(changes: &[Change]) -> io::Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn tables() -> io::Result<Vec<(Family, String)>> {
-    todo!()
+    read::tables().named(|| "listing tables".into())
 }
 
 /// Whether the table exists.
@@ -120,8 +126,7 @@ pub fn has_table(family: Family, name: &str) -> io::Result<bool> {
 /// # Errors
 /// The kernel's.
 pub fn chains(family: Family, table: &str) -> io::Result<Vec<LiveChain>> {
-    let _ = (family, table);
-    todo!()
+    read::chains(family, table).named(|| format!("listing chains of table {family} {table}"))
 }
 
 /// The elements of a set, sorted by address.
@@ -129,6 +134,5 @@ pub fn chains(family: Family, table: &str) -> io::Result<Vec<LiveChain>> {
 /// # Errors
 /// `NotFound` when the set or its table does not exist.
 pub fn set_elements(family: Family, table: &str, set: &str) -> io::Result<Vec<Element>> {
-    let _ = (family, table, set);
-    todo!()
+    read::set_elements(family, table, set).named(|| format!("listing elements of set {set} of table {family} {table}"))
 }

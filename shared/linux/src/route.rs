@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -15,7 +14,7 @@ use nix::net::if_::if_indextoname;
 use crate::Prefix;
 use crate::error::Named;
 use crate::link::{index, unless};
-use crate::netlink::{change, dump};
+use crate::netlink::{CREATE, EXCLUSIVE, change, dump};
 
 /// The main routing table.
 pub const MAIN_TABLE: u32 = 254;
@@ -97,7 +96,7 @@ impl Route {
 pub fn add(route: &Route) -> io::Result<()> {
     let operation = || format!("adding route {route}");
     let message = route_message(route).named(operation)?;
-    let added = change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL);
+    let added = change(RouteNetlinkMessage::NewRoute(message), CREATE | EXCLUSIVE);
     unless(added, libc::EEXIST).named(operation)
 }
 
@@ -123,7 +122,7 @@ pub fn list(is_ipv6: bool, table: u32) -> io::Result<Vec<Route>> {
     let operation = || format!("listing routes of table {table}");
     let mut request = RouteMessage::default();
     request.header.address_family = family(is_ipv6);
-    let messages = dump(&RouteNetlinkMessage::GetRoute(request)).named(operation)?;
+    let messages = dump(RouteNetlinkMessage::GetRoute(request)).named(operation)?;
     let routes = messages.into_iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewRoute(message) => route_of(is_ipv6, &message),
         _ => None,
@@ -136,7 +135,7 @@ pub fn list(is_ipv6: bool, table: u32) -> io::Result<Vec<Route>> {
 /// # Errors
 /// The kernel's, named with the rule.
 pub fn add_rule(rule: &Rule) -> io::Result<()> {
-    let added = change(RouteNetlinkMessage::NewRule(rule_message(rule)), NLM_F_CREATE | NLM_F_EXCL);
+    let added = change(RouteNetlinkMessage::NewRule(rule_message(rule)), CREATE | EXCLUSIVE);
     unless(added, libc::EEXIST).named(|| format!("adding rule {rule}"))
 }
 
@@ -156,7 +155,7 @@ pub fn delete_rule(rule: &Rule) -> io::Result<()> {
 pub fn rules(is_ipv6: bool) -> io::Result<Vec<Rule>> {
     let mut request = RuleMessage::default();
     request.header.family = family(is_ipv6);
-    let messages = dump(&RouteNetlinkMessage::GetRule(request)).named(|| "listing rules".into())?;
+    let messages = dump(RouteNetlinkMessage::GetRule(request)).named(|| "listing rules".into())?;
     let mut rules: Vec<Rule> = messages
         .into_iter()
         .filter_map(|message| match message {

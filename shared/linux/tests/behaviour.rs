@@ -4,8 +4,10 @@
 //! root of a user namespace.
 
 mod behaviour {
+    pub(crate) mod capture;
     pub(crate) mod link;
     pub(crate) mod netns;
+    pub(crate) mod nft;
     pub(crate) mod route;
     pub(crate) mod seqpacket;
     pub(crate) mod socket;
