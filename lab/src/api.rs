@@ -7,18 +7,48 @@
 //! What is deliberately absent: storage on disk, authorization (whoever is authenticated may act), server-side apply,
 //! conversion beyond renaming versions.
 
-pub(crate) mod status;
-
+mod admission;
 mod client;
+mod collect;
+mod core;
+mod defaults;
+mod discovery;
+mod feed;
+mod http;
+mod intake;
+mod kind;
 mod logs;
+mod patch;
+mod protobuf;
+mod random;
+mod rules;
+mod selector;
+mod serve;
+mod status;
+mod store;
+mod table;
+mod tokens;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
+use tls::{Alpn, Authority, HttpsAcceptor};
+
+use self::core::Core;
+use self::serve::Listeners;
+use self::tokens::Signer;
 
 pub use client::{Client, DeleteOptions, Event, EventType, Key, Patch, Selection, Token, TokenRequest, Watch};
 pub use logs::{LogRequest, LogStream, PodLogs};
 pub use status::Status;
+
+/// How long the authority and the serving certificate are valid; a lab does not live as long.
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The cluster address of the `kubernetes` Service, which the lab's fabric namespace holds itself.
 pub const KUBERNETES_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
@@ -50,37 +80,45 @@ impl Default for Options {
 /// Why a [`Server`] cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The cluster domain cannot name the certificate authority.
+    #[error("the cluster domain is no DNS name")]
+    ClusterDomain(#[source] types::ParseError),
     /// The certificate authority or the serving certificate could not be made.
-    #[error("cannot make the API server's certificate: {0}")]
-    Certificate(String),
-    /// A listener could not be used.
-    #[error("cannot serve the Kubernetes API")]
-    Listen(#[from] io::Error),
+    #[error("cannot make the API server's certificate")]
+    Certificate(#[from] tls::TlsError),
     /// A start-up object was refused.
     #[error("cannot create the API server's own objects")]
     Bootstrap(#[from] Status),
 }
 
-/// The API server. Dropping it stops serving; [`Server::stop`] also waits for it.
+/// The API server. [`Server::stop`] ends it.
 pub struct Server {
-    names: Vec<IpAddr>,
+    core: Arc<Core>,
+    listeners: Listeners,
 }
 
-#[expect(clippy::todo, reason = "being written")]
 impl Server {
     /// Makes the store, the certificate authority, the admin token and the start-up objects: the namespaces with their
     /// `default` ServiceAccount and `kube-root-ca.crt`, and the Service `default/kubernetes`.
     ///
     /// # Errors
     /// When key generation fails or a start-up object is refused (a namespace name that is no DNS label).
-    pub fn new(options: Options) -> Result<Self, Error> {
-        let _ = (options, &());
-        todo!()
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        let trust_domain = options.cluster_domain.parse().map_err(Error::ClusterDomain)?;
+        let authority = Authority::self_signed(&trust_domain, LIFETIME)?;
+        let names = certificate_names(options);
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let certificate = authority.issue_server(&names, LIFETIME)?;
+        let acceptor = HttpsAcceptor::new(&certificate.certificate, &certificate.key, Alpn::H2AndHttp1)?;
+        let core = Arc::new(Core::new(Signer::new(&options.cluster_domain), authority.roots_pem().to_owned()));
+        let server = Self { listeners: Listeners::new(Arc::clone(&core), acceptor), core };
+        bootstrap(&server.client(), options)?;
+        Ok(server)
     }
 
     /// In-process access to the objects.
     pub fn client(&self) -> Client {
-        todo!()
+        Client::new(Arc::clone(&self.core))
     }
 
     /// Serves HTTPS (HTTP/1.1 and HTTP/2) on `listener`, in tasks of the current Tokio runtime, until the server stops.
@@ -88,44 +126,92 @@ impl Server {
     ///
     /// # Errors
     /// When the listener cannot be made nonblocking.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
     pub fn serve_tls(&self, listener: TcpListener) -> io::Result<()> {
-        let _ = (listener, &self.names);
-        todo!()
+        self.listeners.add(listener, true)
     }
 
-    /// As [`Server::serve_tls`], without TLS: for tests.
+    /// As [`Server::serve_tls`], without TLS: for tests on loopback.
     ///
     /// # Errors
     /// When the listener cannot be made nonblocking.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
     pub fn serve_plain(&self, listener: TcpListener) -> io::Result<()> {
-        let _ = listener;
-        todo!()
+        self.listeners.add(listener, false)
     }
 
     /// The certificate of the authority that signed the serving certificate, as PEM: a pod's `ca.crt`.
     pub fn ca_pem(&self) -> &str {
-        todo!()
+        &self.core.ca_pem
     }
 
     /// A bearer token of the group `system:masters` without expiry.
     pub fn admin_token(&self) -> &str {
-        todo!()
+        &self.core.signer.admin
     }
 
     /// A kubeconfig file for the administrator that reaches this server at `url`, such as `https://127.0.0.1:6443`.
     pub fn kubeconfig(&self, url: &str) -> String {
-        let _ = url;
-        todo!()
+        let cluster = json!({"server": url, "certificate-authority-data": BASE64_STANDARD.encode(self.ca_pem())});
+        let context = json!({"cluster": "aquifer", "user": "admin", "namespace": "default"});
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "aquifer",
+            "clusters": [{"name": "aquifer", "cluster": cluster}],
+            "users": [{"name": "admin", "user": {"token": self.admin_token()}}],
+            "contexts": [{"name": "aquifer", "context": context}],
+        });
+        // JSON is YAML, and kubectl reads it.
+        format!("{config:#}\n")
     }
 
     /// Names who answers `kubectl logs`. Until then it is answered with 503. The first call counts.
     pub fn provide_logs(&self, logs: Arc<dyn PodLogs>) {
-        let _ = logs;
-        todo!()
+        if self.core.logs.set(logs).is_err() {
+            tracing::debug!("logs are provided already");
+        }
     }
 
     /// Ends every listener, connection and watch, and waits for them.
     pub async fn stop(&self) {
-        todo!()
+        self.listeners.stop().await;
     }
+}
+
+fn certificate_names(options: &Options) -> Vec<String> {
+    let service = "kubernetes.default.svc";
+    let names = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", service].map(str::to_owned);
+    let long = [format!("{service}.{}", options.cluster_domain), KUBERNETES_ADDRESS.to_string()];
+    let advertised = options.advertise.map(|address| address.ip().to_string());
+    names.into_iter().chain(long).chain(advertised).chain(options.names.iter().cloned()).collect()
+}
+
+fn bootstrap(client: &Client, options: &Options) -> Result<(), Status> {
+    let names = ["default", "kube-system"].into_iter().chain(options.namespaces.iter().map(String::as_str));
+    for name in names {
+        client.apply_json(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))?;
+    }
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    client.apply_json(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {
+            "clusterIP": KUBERNETES_ADDRESS.to_string(),
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
+        },
+    }))?;
+    let Some(address) = options.advertise else { return Ok(()) };
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    client.apply_json(json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+        "metadata": {
+            "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
+    }))?;
+    Ok(())
 }

@@ -4,8 +4,7 @@
 use crate::api::Client;
 
 /// Runs every controller until the API server behind `client` stops.
-#[expect(clippy::todo, reason = "being written")]
 pub async fn run(client: Client) {
-    let _ = client;
-    todo!()
+    
+    client.stopped().await;
 }
