@@ -1,0 +1,70 @@
+//! `aquifer demo`: the whole mesh in one command, each step checked by what can be observed from outside.
+
+mod cluster;
+mod lab;
+mod policy;
+mod report;
+mod shop;
+mod story;
+mod traffic;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use lab::Lab;
+use report::Report;
+
+/// Show the mesh: before, captured, encrypted, authorised, released.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  aquifer demo                     everything, in about half a minute
+  aquifer demo --keep              leave the lab up afterwards, to look around
+  aquifer demo --sabotage policy   break the control plane: the policy step must then fail")]
+pub(crate) struct DemoArgs {
+    /// Leave the lab up at the end and say how to look around.
+    #[arg(long)]
+    keep: bool,
+    /// Break the cause of one step, which must then fail: proof that the step looks at the real thing.
+    #[arg(long, value_name = "STEP")]
+    sabotage: Option<Sabotage>,
+}
+
+/// What can be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sabotage {
+    /// No node agent: nothing is redirected (step F2).
+    Capture,
+    /// The control plane is made to believe that nobody is captured: no tunnel, no TLS (step F3).
+    Encryption,
+    /// No control plane: policies reach nobody (step F4).
+    Policy,
+}
+
+/// Runs the verb; success only when every check passed.
+pub(crate) async fn run(args: &DemoArgs) -> Result<ExitCode> {
+    let mut report = Report::new();
+    report.section("A lab: two nodes, an API server, the mesh's own components");
+    let lab = match Lab::start(&report, args.keep).await {
+        Ok(lab) => lab,
+        Err(error) => {
+            report.failure(&error);
+            report.close();
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if let Err(error) = story::tell(&mut report, &lab, args.sabotage).await {
+        report.failure(&error);
+    }
+    if args.keep {
+        report.section("The lab stays up");
+        for line in lab.how_to_look_around() {
+            report.note(&line);
+        }
+    } else if let Err(error) = lab.stop().await {
+        report.failure(&error);
+    }
+    Ok(if report.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

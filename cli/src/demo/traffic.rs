@@ -1,0 +1,181 @@
+//! Programs that run inside the lab's pods and nodes for a while and report in JSON: load, streams, the eavesdropper.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::lab::{Lab, Place};
+use crate::sniff::Totals;
+
+/// A program in the lab that was told to stop must have said its last word within this time.
+const LAST_WORD: Duration = Duration::from_secs(20);
+/// How soon a program in the lab must have begun.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+
+/// What a load client reports.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct LoadReport {
+    pub(super) sent: u64,
+    pub(super) ok: u64,
+    pub(super) failed: u64,
+    pub(super) reasons: std::collections::BTreeMap<String, u64>,
+    pub(super) seconds: f64,
+}
+
+impl LoadReport {
+    /// Requests per second that were begun.
+    pub(super) fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a demo sends far fewer than 2^52 requests")]
+        let sent = self.sent as f64;
+        sent / self.seconds.max(f64::EPSILON)
+    }
+
+    /// `1,234 requests, 1 new connection each, 0 failed`, with the reasons of failures.
+    pub(super) fn summary(&self) -> String {
+        let reasons: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} × {reason}")).collect();
+        let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+        format!("{} requests at {:.0}/s, {} failed{reasons}", self.sent, self.rate(), self.failed)
+    }
+}
+
+/// What a stream client reports.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct StreamReport {
+    pub(super) received: u64,
+    pub(super) whole: bool,
+    pub(super) error: Option<String>,
+    pub(super) seconds: f64,
+}
+
+/// A program in the lab that works until its standard input closes and then prints a report.
+pub(super) struct Running {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(lab: &Lab, place: &Place<'_>, arguments: &[&str]) -> Result<Self> {
+        let mut child = lab
+            .exec(place, arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("a client did not start")?;
+        let input = child.stdin.take();
+        let output = child.stdout.take().ok_or_else(|| anyhow!("a client has no output"))?;
+        Ok(Self { child, input, output: BufReader::new(output).lines() })
+    }
+
+    /// Tells the program to stop and returns its report, the last line that it prints.
+    async fn finish<T: DeserializeOwned>(mut self) -> Result<T> {
+        drop(self.input.take());
+        let last = timeout(LAST_WORD, async {
+            let mut last = None;
+            while let Some(line) = self.output.next_line().await? {
+                if line.starts_with('{') {
+                    last = Some(line);
+                }
+            }
+            self.child.wait().await?;
+            anyhow::Ok(last)
+        });
+        let last = last.await.context("a client did not end in time")??;
+        let last = last.ok_or_else(|| anyhow!("a client ended without a report"))?;
+        serde_json::from_str(&last).with_context(|| format!("a client reported {last:?}"))
+    }
+}
+
+/// A client that opens a new connection per request, without retries.
+pub(super) struct Load(Running);
+
+impl Load {
+    /// Starts requests to `url`; the secret travels in a header.
+    pub(super) fn start(lab: &Lab, place: &Place<'_>, url: &str, rate: u32, secret: &str) -> Result<Self> {
+        let (rate, header) = (rate.to_string(), format!("x-secret: {secret}"));
+        let arguments =
+            ["echo", "client", "load", "--url", url, "--rate", &rate, "--header", &header, "--until-stdin-close"];
+        Ok(Self(Running::start(lab, place, &arguments)?))
+    }
+
+    /// Stops, waits for the requests under way, and reports.
+    pub(super) async fn finish(self) -> Result<LoadReport> {
+        self.0.finish().await
+    }
+}
+
+/// A few requests, to see whether they are let through.
+pub(super) async fn probe(lab: &Lab, place: &Place<'_>, url: &str) -> Result<LoadReport> {
+    let arguments = ["echo", "client", "load", "--url", url, "--rate", "50", "--for", "100ms", "--timeout", "2s"];
+    Running::start(lab, place, &arguments)?.finish().await
+}
+
+/// A long stream whose bytes come back and are compared.
+pub(super) struct Stream(Running);
+
+impl Stream {
+    pub(super) fn start(lab: &Lab, place: &Place<'_>, to: &str) -> Result<Self> {
+        let arguments = ["echo", "client", "stream", "--to", to, "--rate", "100", "--until-stdin-close"];
+        Ok(Self(Running::start(lab, place, &arguments)?))
+    }
+
+    pub(super) async fn finish(self) -> Result<StreamReport> {
+        self.0.finish().await
+    }
+}
+
+/// An eavesdropper on a node's link.
+pub(super) struct Sniffer {
+    totals: watch::Receiver<Totals>,
+    reader: JoinHandle<()>,
+    _input: Option<ChildStdin>,
+    _child: Child,
+}
+
+impl Sniffer {
+    /// Starts to listen, and returns once it does.
+    pub(super) async fn start(lab: &Lab, place: &Place<'_>, markers: &[&str]) -> Result<Self> {
+        let mut arguments = vec!["sniff", "--interface", "eth0"];
+        for marker in markers {
+            arguments.extend(["--marker", marker]);
+        }
+        let Running { child, input, mut output } = Running::start(lab, place, &arguments)?;
+        let (sender, totals) = watch::channel(Totals::default());
+        let first = timeout(FIRST_WORD, output.next_line()).await.context("the sniffer did not start in time")??;
+        if first.is_none() {
+            bail!("the sniffer ended at once");
+        }
+        let reader = tokio::spawn(async move {
+            while let Ok(Some(line)) = output.next_line().await {
+                if let Ok(totals) = serde_json::from_str(&line) {
+                    sender.send_replace(totals);
+                }
+            }
+        });
+        Ok(Self { totals, reader, _input: input, _child: child })
+    }
+
+    /// The totals after two more reports, so that whatever was on the wire before the call is in them.
+    pub(super) async fn totals(&mut self) -> Result<Totals> {
+        for _ in 0..2 {
+            self.totals.borrow_and_update();
+            timeout(FIRST_WORD, self.totals.changed()).await.context("the sniffer is silent")??;
+        }
+        Ok(self.totals.borrow().clone())
+    }
+}
+
+impl Drop for Sniffer {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}

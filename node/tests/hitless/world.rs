@@ -1,0 +1,189 @@
+//! A pod, a peer, and a relay on the proxy's ports, in network namespaces of their own.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use linux::netns::NetNs;
+use linux::socket::{ListenOptions, StreamOptions, original_destination};
+use linux::{Prefix, link, nft, route, socket};
+use node::eligibility::Capture;
+use node::rules::{FamilyRules, PROXY_MARK};
+use node::{linger, redirect};
+
+pub(crate) const POD_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
+pub(crate) const PEER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
+const PORT: u16 = 7777;
+/// The echo server outside the pod.
+pub(crate) const PEER: SocketAddr = SocketAddr::new(PEER_IP, PORT);
+/// The echo server inside the pod.
+const APP: SocketAddr = SocketAddr::new(POD_IP, PORT);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) struct World {
+    pod: NetNs,
+    peer: NetNs,
+    relayed: Arc<AtomicUsize>,
+    last_caller: Arc<Mutex<Option<IpAddr>>>,
+}
+
+impl World {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let (pod, peer) = (NetNs::create()?, NetNs::create()?);
+        pod.run(|| link::add_veth("eth0", "eth0", &peer))??;
+        for (namespace, address) in [(&pod, POD_IP), (&peer, PEER_IP)] {
+            namespace.run(|| {
+                link::add_address("eth0", Prefix::new(address, 24).unwrap())?;
+                link::set_up("eth0")?;
+                link::set_up("lo")?;
+                route::add(&route::Route::via(Prefix::ANY_V4, if address == POD_IP { PEER_IP } else { POD_IP }))
+            })??;
+        }
+        let world = Self { pod, peer, relayed: Arc::default(), last_caller: Arc::default() };
+        world.serve_echo();
+        world.serve_relay(15001, false);
+        world.serve_relay(15006, true);
+        Ok(world)
+    }
+
+    pub(crate) fn install(&self) {
+        redirect::install(&self.pod, &families(), &Capture::default()).unwrap();
+    }
+
+    pub(crate) fn release(&self) {
+        redirect::release(&self.pod).unwrap();
+    }
+
+    pub(crate) fn remove(&self) {
+        redirect::remove(&self.pod, &families()).unwrap();
+    }
+
+    pub(crate) fn connect_out(&self, to: SocketAddr) -> TcpStream {
+        self.pod.run(|| connect(to)).unwrap()
+    }
+
+    pub(crate) fn connect_in(&self) -> TcpStream {
+        self.peer.run(|| connect(APP)).unwrap()
+    }
+
+    /// How many connections the relay has taken.
+    pub(crate) fn relayed(&self) -> usize {
+        self.relayed.load(Ordering::SeqCst)
+    }
+
+    /// From where the application was last called.
+    pub(crate) fn last_caller(&self) -> Option<IpAddr> {
+        *self.last_caller.lock().unwrap()
+    }
+
+    pub(crate) fn lingering(&self) -> usize {
+        linger::proxied_connections(&self.pod).unwrap()
+    }
+
+    pub(crate) fn tables(&self) -> Vec<String> {
+        let tables = self.pod.run(nft::tables).unwrap().unwrap();
+        tables.into_iter().map(|(_, name)| name).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "threads of the kernel's time, without a runtime")]
+    pub(crate) fn wait_until(&self, condition: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + DEADLINE;
+        while !condition(self) {
+            assert!(Instant::now() < end, "the condition did not come true in time");
+            thread::yield_now();
+        }
+    }
+
+    /// Echo servers at both ends; the pod's notes who called.
+    fn serve_echo(&self) {
+        for (namespace, address) in [(&self.pod, APP), (&self.peer, PEER)] {
+            let listener = namespace.run(|| TcpListener::bind(address)).unwrap().unwrap();
+            let last_caller = (address == APP).then(|| Arc::clone(&self.last_caller));
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let stream = stream.unwrap();
+                    if let Some(last_caller) = &last_caller {
+                        *last_caller.lock().unwrap() = Some(stream.peer_addr().unwrap().ip());
+                    }
+                    thread::spawn(move || pump(&stream, &stream));
+                }
+            });
+        }
+    }
+
+    /// Accepts as ztunnel does and connects on, with the caller's address when asked to.
+    fn serve_relay(&self, port: u16, keep_source: bool) {
+        let options =
+            ListenOptions { mark: Some(PROXY_MARK), backlog: 128, transparent: true, ..ListenOptions::default() };
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        let listener = self.pod.run(|| socket::listen(any, &options)).unwrap().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (pod, relayed) = (self.pod.clone(), Arc::clone(&self.relayed));
+        thread::spawn(move || {
+            for downstream in listener.incoming() {
+                let downstream = downstream.unwrap();
+                relayed.fetch_add(1, Ordering::SeqCst);
+                let pod = pod.clone();
+                thread::spawn(move || relay(&pod, &downstream, keep_source));
+            }
+        });
+    }
+}
+
+fn families() -> Vec<FamilyRules> {
+    vec![FamilyRules::v4(Ipv4Addr::new(169, 254, 7, 127))]
+}
+
+fn relay(pod: &NetNs, downstream: &TcpStream, keep_source: bool) {
+    downstream.set_nonblocking(false).unwrap();
+    let target = original_destination(downstream).unwrap();
+    let source = keep_source.then(|| downstream.peer_addr().unwrap().ip());
+    let options = StreamOptions { mark: Some(PROXY_MARK), source, ..StreamOptions::default() };
+    let upstream = pod.run(|| socket::stream(target, &options)).unwrap().unwrap();
+    let upstream = finish_connect(upstream, target);
+    thread::scope(|scope| {
+        scope.spawn(|| pump(downstream, &upstream));
+        pump(&upstream, downstream);
+    });
+}
+
+/// Connects a prepared socket and waits for it, without a runtime.
+fn finish_connect(socket: TcpStream, target: SocketAddr) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpSocket::from_std_stream(socket).connect(target).await.unwrap();
+        let stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
+    })
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&to, DEADLINE).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+/// Copies until the end, and passes the end on.
+fn pump(mut from: &TcpStream, mut to: &TcpStream) {
+    let mut buffer = [0; 4096];
+    while let Ok(length) = from.read(&mut buffer) {
+        if length == 0 || to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    // The peer may be gone already.
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// Sends something and reads it back.
+pub(crate) fn echo_works(stream: &mut TcpStream) {
+    let sent = *b"anybody there?";
+    stream.write_all(&sent).unwrap();
+    let mut received = [0; 14];
+    stream.read_exact(&mut received).unwrap();
+    assert_eq!(received, sent);
+}
