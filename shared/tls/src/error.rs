@@ -80,6 +80,9 @@ pub enum Refusal {
     /// No path leads to a root that came with the own certificate.
     #[error("certificate does not chain to a known root")]
     UnknownRoot,
+    /// A signature does not fit the key that it should be of.
+    #[error("bad signature: certificate of another root of the same name, or forged")]
+    BadSignature,
     /// Extended key usage lacks what this side of the connection needs.
     #[error("certificate is not meant for this purpose: {0}")]
     WrongPurpose(String),
@@ -154,6 +157,7 @@ impl Refusal {
             CertificateError::Expired => Self::Expired { ago: Duration::ZERO },
             CertificateError::NotValidYet => Self::NotYetValid { ahead: Duration::ZERO },
             CertificateError::UnknownIssuer => Self::UnknownRoot,
+            CertificateError::BadSignature => Self::BadSignature,
             CertificateError::Revoked => Self::Revoked,
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Self::WrongPurpose(error.to_string())
