@@ -9,12 +9,10 @@ use std::sync::Arc;
 
 use types::{Hostname, NamespacedHostname, NamespacedName, TrustDomain};
 
-use crate::model::{Destination, GatewayAddress, PortMap, Service, Workload};
+use crate::model::{Destination, GatewayAddress, Labels, PortMap, Service, Workload};
 
 /// Below this size nothing is gained by looking for what is no longer used.
 const SMALLEST_SWEEP: usize = 1024;
-
-type Labels = Arc<[(Arc<str>, Arc<str>)]>;
 
 #[derive(Default)]
 pub(crate) struct Interner {
@@ -124,7 +122,7 @@ trait Shared: Clone + Eq + Hash {
 
 impl<T: Eq + Hash + ?Sized> Shared for Arc<T> {
     fn is_last(&self) -> bool {
-        Arc::strong_count(self) == 1
+        Self::strong_count(self) == 1
     }
 }
 

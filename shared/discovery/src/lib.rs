@@ -42,7 +42,7 @@ mod properties;
 pub use identities::{IdentityChange, IdentityChanges};
 pub use inbound::{InboundError, InboundTarget, inbound_target};
 pub use model::{
-    AppProtocol, ApplicationTunnel, CidrVip, Destination, GatewayAddress, Health, HealthPolicy, IpFamilies,
+    AppProtocol, ApplicationTunnel, CidrVip, Destination, GatewayAddress, Health, HealthPolicy, IpFamilies, Labels,
     LoadBalancing, LocalName, Locality, Mode, NetworkMode, Port, PortMap, Protocol, Scope, Service, TunnelProtocol,
     Visibility, WeightedWaypoint, Workload, WorkloadType,
 };

@@ -15,5 +15,6 @@ pub use gateway::{Destination, GatewayAddress, WeightedWaypoint};
 pub use port::{AppProtocol, Port, PortMap};
 pub use service::{CidrVip, Service, Visibility};
 pub use workload::{
-    ApplicationTunnel, Health, LocalName, Locality, NetworkMode, Protocol, TunnelProtocol, Workload, WorkloadType,
+    ApplicationTunnel, Health, Labels, LocalName, Locality, NetworkMode, Protocol, TunnelProtocol, Workload,
+    WorkloadType,
 };

@@ -179,7 +179,7 @@ fn every_scope_is_compared() {
         (Scope::Subzone, subzone),
         (Scope::Node, Workload { node: text("-"), ..near.clone() }),
         (Scope::Cluster, Workload { cluster_id: text("-"), ..near.clone() }),
-        (Scope::Network, Workload { network: text("-"), ..near.clone() }),
+        (Scope::Network, Workload { network: text("-"), ..near }),
     ];
     for (scope, other) in &others {
         for (asked, _) in &others {

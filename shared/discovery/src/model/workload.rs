@@ -61,8 +61,11 @@ pub struct Workload {
     /// Its share of a service's connections, in relation to the other endpoints; 0 is never chosen.
     pub capacity: u32,
     /// The labels, if the control plane sends them (extension `aquifer.dev/labels`), sorted by key.
-    pub labels: Option<Arc<[(Arc<str>, Arc<str>)]>>,
+    pub labels: Option<Labels>,
 }
+
+/// Pairs of key and value, sorted by key; a clone shares them.
+pub type Labels = Arc<[(Arc<str>, Arc<str>)]>;
 
 impl Default for Workload {
     /// What the wire means where it says nothing.
@@ -237,4 +240,16 @@ pub struct LocalName {
     pub name: Arc<str>,
     /// The service account.
     pub service_account: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_stays_small() {
+        // A hundred thousand of them are kept by every proxy of the mesh.
+        let bytes = size_of::<Workload>();
+        assert!(bytes <= 480, "{bytes}");
+    }
 }

@@ -113,10 +113,7 @@ fn health_does_not_matter_for_a_workload_that_is_addressed_itself() {
 
 #[test]
 fn a_passthrough_service_keeps_the_original_destination() {
-    let through = Service {
-        load_balancing: balancing(Mode::Passthrough, &[]),
-        ..service("a/x.example", "10.96.0.1")
-    };
+    let through = Service { load_balancing: balancing(Mode::Passthrough, &[]), ..service("a/x.example", "10.96.0.1") };
     let (_writer, view) = world([endpoint("a/x.example", "one", "10.0.0.1")], [through]);
     // Any port will do, listed or not.
     for destination in ["10.96.0.1:80", "10.96.0.1:4711"] {
