@@ -1,1 +1,193 @@
-//! Being written.
+//! The control plane: turns Kubernetes and Istio objects into what node proxies read, and is their certificate
+//! authority.
+//!
+//! One task owns the objects that the watches deliver; what follows from them is derived by pure functions and
+//! published as immutable snapshots, which the servers and writers read.
+//! The crate refuses to know proxies and the kernel, and keeps no state but the Kubernetes API's.
+//! Its entry is [`run`]; [`translate::resources`] is the derivation on its own.
+
+mod ca;
+pub mod checked;
+mod leaving;
+mod metrics;
+pub mod objects;
+mod pods;
+mod publish;
+mod report;
+mod roots;
+mod serve;
+pub mod translate;
+mod watch;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use kube::Client;
+use telemetry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tracing::info;
+
+use ca::{Authenticator, CertificateService, ClusterReviewer};
+use metrics::CaMetrics;
+use publish::{Debounce, Published, Publisher};
+use translate::Options;
+
+pub use config::ControlPlane as Config;
+
+/// Why the control plane cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port cannot be listened on.
+    #[error("cannot listen on port {port}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The certificate authority's key cannot be used.
+    #[error("there is no certificate authority")]
+    Authority(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The authority made no certificate for the listener.
+    #[error("there is no server certificate")]
+    ServerCertificate(#[source] tls::TlsError),
+    /// The configuration could not be derived from the cluster's objects: a fault of the program.
+    #[error("deriving the configuration failed")]
+    Derive(#[source] tokio::task::JoinError),
+    /// A listener failed.
+    #[error("serving failed")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// Runs until the drain starts and calls have ended.
+///
+/// Waits for the API server as long as it takes; `/ready` on the monitoring port says what is missing.
+/// Nothing is served before the first complete configuration: a proxy that reconnects to a control plane which knows
+/// nothing yet must not be told to forget what it has.
+///
+/// # Errors
+/// When a port is taken or the authority's Secret cannot be used.
+pub async fn run(config: Config, client: Client, drain: drain::Watch) -> Result<(), Error> {
+    let registry = Registry::new();
+    let readiness = drain::Readiness::new();
+    let pending =
+        Pending { authority: readiness.task("certificate authority"), configuration: readiness.task("configuration") };
+    let monitoring = serve::listen(config.monitoring_port).await?;
+    let listener = serve::listen(config.xds_port).await?;
+    let watch = drain.clone();
+    let router = serve::monitoring(registry.clone(), readiness);
+    let _monitoring = drain.spawn(telemetry::http::serve(monitoring, router, async move { watch.draining().await }));
+
+    let (publisher, published) = Publisher::new(options(&config), debounce(&config));
+    let publishing = publisher.run(watch::start(&client, &drain));
+    let plane = Plane { config, client, registry, published, drain };
+    let failure = async {
+        match publishing.await {
+            Err(failure) => Error::Derive(failure),
+            // The watches end when the drain starts; calls in flight may go on after that.
+            Ok(()) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        outcome = plane.run(listener, pending) => outcome,
+        failure = failure => Err(failure),
+    }
+}
+
+/// What a control plane is made of.
+struct Plane {
+    config: Config,
+    client: Client,
+    registry: Registry,
+    published: Published,
+    drain: drain::Watch,
+}
+
+/// What has to be there before it serves.
+struct Pending {
+    authority: drain::Task,
+    configuration: drain::Task,
+}
+
+impl Plane {
+    async fn run(self, listener: TcpListener, pending: Pending) -> Result<(), Error> {
+        let Config { pod_namespace, trust_domain, root_ttl, .. } = &self.config;
+        let load = ca::load_or_create(&self.client, pod_namespace, trust_domain, *root_ttl);
+        let Some(loaded) = self.drain.unless_draining(load).await else { return Ok(()) };
+        let authority = Arc::new(loaded.map_err(|error| Error::Authority(Box::new(error)))?);
+        pending.authority.complete();
+        let mut is_ready = self.published.is_ready.clone();
+        let first = is_ready.wait_for(|is_ready| *is_ready);
+        if !matches!(self.drain.unless_draining(first).await, Some(Ok(_))) {
+            return Ok(());
+        }
+        pending.configuration.complete();
+        self.serve(listener, authority).await
+    }
+
+    async fn serve(self, listener: TcpListener, authority: Arc<tls::Authority>) -> Result<(), Error> {
+        let Self { config, client, registry, published, drain } = self;
+        let reviewer = ClusterReviewer(client.clone());
+        let authenticator = Arc::new(Authenticator::new(reviewer, config.token_audiences.clone()));
+        let discovery = serve::discovery(&config, &published, &authenticator, &registry, &drain);
+        let acceptor = serve::acceptor(&authority, &config)?;
+        let certificates = certificates(&config, &published, &authority, authenticator, &registry);
+
+        let root: Arc<str> = Arc::from(authority.roots_pem());
+        // Dropped, and so ended, with this function.
+        let mut background = JoinSet::new();
+        background.spawn(serve::keep_fresh(authority, acceptor.clone(), serve::server_names(&config)));
+        background.spawn(roots::run(client.clone(), published.namespaces.clone(), root));
+        background.spawn(leaving::run(client.clone(), published.leaving.clone(), discovery.clone()));
+        background.spawn(report::run(client, published.reports.clone()));
+        info!(port = config.xds_port, "serving discovery and certificates");
+        let tls = serve::serve_tls(listener, acceptor, discovery, certificates, drain.clone());
+        if config.plaintext_xds {
+            tokio::try_join!(tls, serve::serve_plaintext(published, drain)).map(|_| ())
+        } else {
+            tls.await
+        }
+    }
+}
+
+fn certificates(
+    config: &Config,
+    published: &Published,
+    authority: &Arc<tls::Authority>,
+    authenticator: Arc<Authenticator>,
+    registry: &Registry,
+) -> CertificateService {
+    let metrics = CaMetrics::new(registry);
+    let expiry = authority.not_after().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    metrics.root_expiry.set(i64::try_from(expiry.as_secs()).unwrap_or(i64::MAX));
+    CertificateService {
+        authority: Arc::clone(authority),
+        authenticator,
+        rules: ca::Rules {
+            trust_domain: config.trust_domain.clone(),
+            trusted_accounts: config.trusted_node_accounts.clone(),
+        },
+        cluster_id: config.cluster_id.clone(),
+        default_ttl: config.default_certificate_ttl,
+        max_ttl: config.max_certificate_ttl,
+        pods: published.pods.clone(),
+        metrics,
+    }
+}
+
+fn options(config: &Config) -> Options {
+    Options {
+        cluster_id: config.cluster_id.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+        trust_domain: config.trust_domain.clone(),
+        root_namespace: config.root_namespace.clone(),
+        system_namespace: config.pod_namespace.clone(),
+        dry_run_policies: config.dry_run_policies,
+    }
+}
+
+fn debounce(config: &Config) -> Debounce {
+    Debounce { quiet: config.debounce_after, longest: config.debounce_max }
+}

@@ -1,0 +1,74 @@
+//! Who may read discovery data: the accounts of node proxies, by token, always.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use prost_types::value::Kind;
+use proto::envoy::service::discovery::v3::Node;
+use tonic::Status;
+use types::{NamespacedName, TrustDomain};
+use xds::server::{Authenticate, Call, Caller};
+
+use crate::Config;
+use crate::ca::{Authenticator, bearer};
+
+/// Judges callers of the discovery service.
+pub(super) struct Rules {
+    authenticator: Arc<Authenticator>,
+    accounts: Vec<NamespacedName>,
+    trust_domain: TrustDomain,
+}
+
+impl Rules {
+    pub(super) fn new(config: &Config, authenticator: Arc<Authenticator>) -> Arc<Self> {
+        let (accounts, trust_domain) = (config.trusted_node_accounts.clone(), config.trust_domain.clone());
+        Arc::new(Self { authenticator, accounts, trust_domain })
+    }
+
+    pub(super) fn authenticate(self: Arc<Self>) -> Authenticate {
+        Arc::new(move |call| {
+            let rules = Arc::clone(&self);
+            async move { rules.judge(&call).await }.boxed()
+        })
+    }
+
+    async fn judge(&self, call: &Call) -> Result<Caller, Status> {
+        let account = self.authenticator.account(bearer(&call.metadata)?).await?;
+        if !self.accounts.contains(&account.name) {
+            return Err(Status::permission_denied(format!("{} may not read the mesh's workloads", account.name)));
+        }
+        let pod = account.pod.as_ref().map(|(name, _)| format!(" (pod {name})")).unwrap_or_default();
+        Ok(Caller {
+            description: format!("{}{pod}", account.name).into(),
+            identity: Some(account.identity(&self.trust_domain)),
+        })
+    }
+}
+
+/// What a node says of itself must agree with its token.
+pub(super) fn admit(caller: &Caller, node: &Node) -> Result<(), Status> {
+    let identity = caller.identity.as_ref().ok_or_else(|| Status::unauthenticated("the caller has no identity"))?;
+    let said = |key| match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text.as_str()),
+        _ => None,
+    };
+    let namespace = said("NAMESPACE").unwrap_or_default();
+    if *namespace != *identity.namespace {
+        return Err(Status::unauthenticated(format!(
+            "NAMESPACE is {namespace:?} but the token is of {:?}",
+            identity.namespace
+        )));
+    }
+    match said("SERVICE_ACCOUNT") {
+        Some(account) if *account != *identity.service_account => Err(Status::unauthenticated(format!(
+            "SERVICE_ACCOUNT is {account:?} but the token is of {:?}",
+            identity.service_account
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Lets everybody in, for the listener that only this machine reaches.
+pub(super) fn anybody() -> Authenticate {
+    Arc::new(|_| async { Ok(Caller { description: "local".into(), identity: None }) }.boxed())
+}
