@@ -82,7 +82,10 @@ impl Agent {
                 () = &mut stop => return,
                 // A branch whose sender is gone is switched off instead of firing for ever.
                 Ok(()) = changes.changed() => {}
-                Ok(()) = connected.changed() => self.retry_now(),
+                Ok(()) = connected.changed() => {
+                    self.events.connected(*connected.borrow_and_update());
+                    self.retry_now();
+                }
                 Some(joined) = self.tasks.join_next() => match joined {
                     Ok(outcome) => self.finish(outcome),
                     Err(error) => warn!(%error, "a task ended without a result"),

@@ -7,23 +7,31 @@ use tracing::{debug, warn};
 
 use crate::agent::Step;
 use crate::enrol::{EnrolError, Enrolled, full_name};
+use crate::observe::AgentMetrics;
 
 /// Writes Events; a clone shares the connection.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    metrics: AgentMetrics,
 }
 
 impl Events {
     /// Events in the name of the agent on this node.
     #[must_use]
-    pub fn new(client: kube::Client, node_name: &str) -> Self {
+    pub fn new(client: kube::Client, node_name: &str, metrics: AgentMetrics) -> Self {
         let reporter = Reporter { controller: "aquifer-node".to_owned(), instance: Some(node_name.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { recorder: Recorder::new(client, reporter), metrics }
+    }
+
+    /// Notes how many proxies are connected.
+    pub(crate) fn connected(&self, proxies: usize) {
+        self.metrics.ztunnel_connected.set(i64::from(proxies > 0));
     }
 
     /// Reports how a step went. An Event that cannot be written is only logged: the mesh goes on without.
     pub(crate) async fn report(&self, pod: &Pod, step: &Step, result: &Result<Option<Enrolled>, EnrolError>) {
+        self.metrics.reconcile_events.with(&[kind(step, result.is_ok())]).increment();
         let Some((type_, reason, note)) = describe(step, result) else { return };
         if type_ == EventType::Warning {
             warn!(pod = %full_name(pod), note, "a step failed and is tried again");
@@ -59,6 +67,17 @@ fn action(step: &Step) -> &'static str {
     match step {
         Step::Enrol(_) => "Capture",
         Step::Leave | Step::Forget => "Release",
+    }
+}
+
+fn kind(step: &Step, is_ok: bool) -> &'static str {
+    match (step, is_ok) {
+        (Step::Enrol(_), true) => "capture",
+        (Step::Enrol(_), false) => "capture_failed",
+        (Step::Leave, true) => "release",
+        (Step::Leave, false) => "release_failed",
+        (Step::Forget, true) => "forget",
+        (Step::Forget, false) => "forget_failed",
     }
 }
 

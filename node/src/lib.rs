@@ -12,6 +12,7 @@ pub mod events;
 pub mod find;
 pub mod host;
 pub mod linger;
+pub mod observe;
 pub mod proxies;
 pub mod redirect;
 pub mod rules;
@@ -20,6 +21,7 @@ mod watch;
 use std::path::PathBuf;
 
 use config::Node as Config;
+use drain::Readiness;
 use tokio::task::JoinSet;
 use tracing::info;
 use zds::agent::Listener;
@@ -30,6 +32,7 @@ use crate::enrol::Tools;
 use crate::events::Events;
 use crate::find::NetnsSource;
 use crate::host::ProbeBypass;
+use crate::observe::{AgentMetrics, observe};
 use crate::proxies::Proxies;
 use crate::rules::FamilyRules;
 
@@ -45,6 +48,17 @@ pub enum NodeError {
     /// The node's own rules.
     #[error("the node's packet filter rules cannot be installed")]
     Rules(#[source] std::io::Error),
+    /// The ports of metrics and health.
+    #[error("metrics and health cannot be served on ports {monitoring} and {health}")]
+    Observe {
+        /// The port of metrics.
+        monitoring: u16,
+        /// The port of health.
+        health: u16,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The socket for ztunnel.
     #[error("cannot listen for ztunnel at {path}")]
     Socket {
@@ -72,12 +86,39 @@ pub async fn run(config: Config, drain: drain::Watch) -> Result<(), NodeError> {
 /// # Errors
 /// As [`run`].
 pub async fn run_with(config: Config, client: kube::Client, drain: drain::Watch) -> Result<(), NodeError> {
+    let registry = telemetry::Registry::new();
+    let metrics = AgentMetrics::new(&registry);
+    let readiness = Readiness::new();
+    let started = readiness.task("agent");
+    let ports = [config.monitoring_port, config.health_port];
+    tokio::select! {
+        outcome = observe(registry, readiness, ports, drain.clone()) => outcome.map_err(|source| {
+            NodeError::Observe { monitoring: config.monitoring_port, health: config.health_port, source }
+        }),
+        outcome = work(&config, client, metrics, started, drain) => outcome,
+    }
+}
+
+async fn work(
+    config: &Config,
+    client: kube::Client,
+    metrics: AgentMetrics,
+    started: drain::Task,
+    drain: drain::Watch,
+) -> Result<(), NodeError> {
     let mut tasks = JoinSet::new();
     let (pods, namespaces, changes) = watch::start(&client, &config.node_name, &mut tasks);
-    pods.wait_until_ready().await.map_err(|_gone| NodeError::Watch("pods"))?;
-    namespaces.wait_until_ready().await.map_err(|_gone| NodeError::Watch("namespaces"))?;
+    let lists = async {
+        pods.wait_until_ready().await.map_err(|_gone| NodeError::Watch("pods"))?;
+        namespaces.wait_until_ready().await.map_err(|_gone| NodeError::Watch("namespaces"))
+    };
+    // A drain that starts before the API answers ends the agent at once.
+    match drain.unless_draining(lists).await {
+        Some(listed) => listed?,
+        None => return Ok(()),
+    }
 
-    let families = families(&config);
+    let families = families(config);
     let bypass = ProbeBypass::install(families.clone()).map_err(NodeError::Rules)?;
     let proxies = Proxies::default();
     let tools = Tools {
@@ -85,23 +126,23 @@ pub async fn run_with(config: Config, client: kube::Client, drain: drain::Watch)
         pods,
         changes,
         proxies: proxies.clone(),
-        netns: netns_source(&config),
+        netns: netns_source(config),
         bypass,
         families,
         told_deadline: config.leaving_timeout,
     };
-    let events = Events::new(client, &config.node_name);
-    let agent = Agent::new(tools, eligibility(&config), namespaces, events);
+    let events = Events::new(client, &config.node_name, metrics);
+    let agent = Agent::new(tools, eligibility(config), namespaces, events);
 
     agent.remember_captured();
-    let listener =
-        Listener::bind(&config.socket).map_err(|source| NodeError::Socket { path: config.socket.clone(), source })?;
+    let failed = |source| NodeError::Socket { path: config.socket.clone(), source };
+    let listener = Listener::bind(&config.socket).map_err(failed)?;
+    started.complete();
     info!(node = config.node_name, socket = %config.socket.display(), "node agent ready");
     tokio::select! {
         () = agent.run(drain.draining()) => Ok(()),
         served = proxies.serve(listener) => {
-            let source = served.err().unwrap_or_else(|| std::io::Error::other("the listener ended"));
-            Err(NodeError::Socket { path: config.socket, source })
+            Err(failed(served.err().unwrap_or_else(|| std::io::Error::other("the listener ended"))))
         }
     }
 }

@@ -2,6 +2,13 @@
 //!
 //! Two namespaces joined by a link stand for a pod and a peer; a small relay on the proxy's ports stands for ztunnel.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
+
 mod world;
 
 use world::{PEER, World, echo_works};

@@ -1,0 +1,77 @@
+//! The agent's metrics and health over HTTP.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use drain::Readiness;
+use http::StatusCode;
+use telemetry::Registry;
+use telemetry::http::{Router, metrics, serve, text};
+use telemetry::metrics::{Counters, Gauge};
+use tokio::net::TcpListener;
+
+/// What the agent counts.
+#[derive(Clone)]
+pub struct AgentMetrics {
+    /// 1 while a ztunnel is connected.
+    pub ztunnel_connected: Gauge,
+    /// Steps that ended, by kind.
+    pub reconcile_events: Counters,
+}
+
+impl AgentMetrics {
+    /// Registers the families, under the names that dashboards know.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            ztunnel_connected: registry.gauge("ztunnel_connected", "Whether a ztunnel is connected to the node agent."),
+            reconcile_events: registry.counters(
+                "nodeagent_reconcile_events_total",
+                "Steps that ended, by type: capture, release, forget, and each with _failed.",
+                &["type"],
+            ),
+        }
+    }
+}
+
+/// Opens both ports and answers on them until `drain` starts.
+///
+/// # Errors
+/// A port cannot be opened.
+pub async fn observe(
+    registry: Registry,
+    readiness: Readiness,
+    [monitoring, health]: [u16; 2],
+    drain: drain::Watch,
+) -> std::io::Result<()> {
+    let metrics_router = Router::new().get("/metrics", move |request| {
+        let response = metrics(&registry, &request);
+        async move { response }
+    });
+    let ready = move |_request| {
+        let pending = readiness.pending();
+        async move {
+            if pending.is_empty() {
+                text(StatusCode::OK, "ready\n")
+            } else {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready, pending: {}\n", pending.join(", ")))
+            }
+        }
+    };
+    let health_router =
+        Router::new().get("/healthz", |_request| async { text(StatusCode::OK, "ok\n") }).get("/readyz", ready);
+    let (metrics_port, health_port) = (bind(monitoring).await?, bind(health).await?);
+    tokio::join!(
+        serve(metrics_port, metrics_router, drain.draining()),
+        serve(health_port, health_router, drain.draining()),
+    );
+    Ok(())
+}
+
+async fn bind(port: u16) -> std::io::Result<TcpListener> {
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    match TcpListener::bind(any).await {
+        Ok(listener) => Ok(listener),
+        // A node without IPv6 has only the other wildcard.
+        Err(_no_ipv6) => TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await,
+    }
+}
