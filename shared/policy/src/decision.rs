@@ -60,7 +60,12 @@ pub enum Denial {
     /// A DENY policy matched.
     ExplicitlyDenied(NamespacedName),
     /// ALLOW policies apply, and none matched.
-    NoneAllowed,
+    NoneAllowed {
+        /// One of them.
+        first: NamespacedName,
+        /// How many more there are.
+        others: usize,
+    },
     /// The workload names a policy that this proxy has not received yet, so nobody can say what it denies.
     NotReceived(NamespacedName),
 }
@@ -69,7 +74,10 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ExplicitlyDenied(key) => write!(f, "explicitly denied by: {key}"),
-            Self::NoneAllowed => f.write_str("allow policies exist, but none allowed"),
+            Self::NoneAllowed { first, others: 0 } => write!(f, "allow policies exist, but none allowed: {first}"),
+            Self::NoneAllowed { first, others } => {
+                write!(f, "allow policies exist, but none allowed: {first} and {others} more")
+            }
             Self::NotReceived(key) => write!(f, "policy not received yet: {key}"),
         }
     }

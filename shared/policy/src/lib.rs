@@ -22,7 +22,7 @@
 //!     destination: "10.244.2.7:8080".parse().unwrap(),
 //! };
 //! let evaluation = policies.evaluate("shop", &[], &connection);
-//! assert_eq!(evaluation.decision.to_string(), "allow policies exist, but none allowed");
+//! assert_eq!(evaluation.decision.to_string(), "allow policies exist, but none allowed: shop/deny-all");
 //! assert_eq!(policies.evaluate("elsewhere", &[], &connection).decision, Decision::Allow { by: None });
 //! ```
 #![warn(missing_docs)]

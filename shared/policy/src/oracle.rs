@@ -66,7 +66,7 @@ fn compare(first: usize) -> Counts {
         let found = match &decision {
             Decision::Allow { .. } => Verdict::Allowed,
             Decision::Deny(Denial::ExplicitlyDenied(_)) => Verdict::Denied,
-            Decision::Deny(Denial::NoneAllowed) => Verdict::NoneAllowed,
+            Decision::Deny(Denial::NoneAllowed { .. }) => Verdict::NoneAllowed,
             Decision::Deny(Denial::NotReceived(_)) => Verdict::NotReceived,
         };
         assert_eq!(found, expected, "seed {seed}: {case:#?}");

@@ -219,7 +219,8 @@ impl Authorization {
 struct Tally<'a> {
     denied_by: Option<&'a NamespacedName>,
     missing: Option<&'a NamespacedName>,
-    has_allow_policies: bool,
+    /// The first ALLOW policy that applies, and how many there are.
+    allow_policies: Option<(&'a NamespacedName, usize)>,
     allowed_by: Option<&'a NamespacedName>,
     /// Each dry-run policy, and whether it matches.
     dry_run: Vec<(&'a Authorization, bool)>,
@@ -232,7 +233,9 @@ impl<'a> Tally<'a> {
             self.dry_run.push((policy, policy.matches(subject)));
             return;
         }
-        self.has_allow_policies |= policy.action == Action::Allow;
+        if policy.action == Action::Allow {
+            self.allow_policies = Some(one_more(self.allow_policies, policy));
+        }
         let by = match policy.action {
             Action::Allow => &mut self.allowed_by,
             Action::Deny => &mut self.denied_by,
@@ -251,14 +254,18 @@ impl<'a> Tally<'a> {
     }
 
     fn decision(&self) -> Decision {
-        let denial = match (self.denied_by, self.missing, self.allowed_by) {
-            (Some(key), _, _) => Denial::ExplicitlyDenied(key.clone()),
-            (None, Some(key), _) => Denial::NotReceived(key.clone()),
-            (None, None, Some(key)) => return Decision::Allow { by: Some(key.clone()) },
-            (None, None, None) if self.has_allow_policies => Denial::NoneAllowed,
-            (None, None, None) => return Decision::Allow { by: None },
-        };
-        Decision::Deny(denial)
+        if let Some(key) = self.denied_by {
+            return Decision::Deny(Denial::ExplicitlyDenied(key.clone()));
+        }
+        if let Some(key) = self.missing {
+            return Decision::Deny(Denial::NotReceived(key.clone()));
+        }
+        match (self.allowed_by, self.allow_policies) {
+            (None, Some((first, count))) => {
+                Decision::Deny(Denial::NoneAllowed { first: first.clone(), others: count.saturating_sub(1) })
+            }
+            (allowed_by, _) => Decision::Allow { by: allowed_by.cloned() },
+        }
     }
 
     /// The same, had one of the dry-run policies been enforced.
@@ -271,11 +278,22 @@ impl<'a> Tally<'a> {
         Tally {
             denied_by,
             missing: self.missing,
-            has_allow_policies: self.has_allow_policies || policy.action == Action::Allow,
+            allow_policies: match policy.action {
+                Action::Allow => Some(one_more(self.allow_policies, policy)),
+                Action::Deny => self.allow_policies,
+            },
             allowed_by,
             dry_run: Vec::new(),
         }
     }
+}
+
+/// The ALLOW policies that apply, with another one.
+fn one_more<'a>(
+    counted: Option<(&'a NamespacedName, usize)>,
+    policy: &'a Authorization,
+) -> (&'a NamespacedName, usize) {
+    counted.map_or((&policy.key, 1), |(first, count)| (first, count + 1))
 }
 
 fn insert_sorted(policies: &mut Vec<Arc<Authorization>>, policy: Arc<Authorization>) {

@@ -56,7 +56,9 @@ fn an_allow_policy_is_named_as_the_one_that_allowed() {
 #[test]
 fn an_allow_policy_that_does_not_match_denies() {
     let policies = set([policy("shop/a", Scope::Namespace, Action::Allow, 81)]);
-    assert_eq!(reason(&policies, &[], 80), "allow policies exist, but none allowed");
+    assert_eq!(reason(&policies, &[], 80), "allow policies exist, but none allowed: shop/a");
+    let policies = policies.with([policy("shop/b", Scope::Namespace, Action::Allow, 82)], []);
+    assert_eq!(reason(&policies, &[], 80), "allow policies exist, but none allowed: shop/a and 1 more");
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn a_deny_policy_that_does_not_match_leaves_open() {
 #[test]
 fn an_allow_policy_without_rules_denies_everything_and_a_deny_policy_without_rules_nothing() {
     let empty = |action| Authorization { rules: vec![], ..policy("shop/empty", Scope::Namespace, action, 0) };
-    assert_eq!(reason(&set([empty(Action::Allow)]), &[], 80), "allow policies exist, but none allowed");
+    assert_eq!(reason(&set([empty(Action::Allow)]), &[], 80), "allow policies exist, but none allowed: shop/empty");
     assert!(set([empty(Action::Deny)]).evaluate("shop", &[], &connection(80)).decision.is_allowed());
 }
 
@@ -159,7 +161,7 @@ fn a_dry_run_allow_policy_does_not_count_as_an_allow_policy() {
     let allow = dry_run(policy("shop/a", Scope::Namespace, Action::Allow, 81));
     let evaluation = set([allow.clone()]).evaluate("shop", &[], &connection(80));
     assert_eq!(evaluation.decision, Decision::Allow { by: None });
-    assert_eq!(evaluation.dry_run[0].decision, Decision::Deny(Denial::NoneAllowed));
+    assert_eq!(evaluation.dry_run[0].decision, Decision::Deny(Denial::NoneAllowed { first: key("shop/a"), others: 0 }));
 
     let evaluation = set([allow]).evaluate("shop", &[], &connection(81));
     assert_eq!(evaluation.decision, Decision::Allow { by: None });
@@ -177,7 +179,7 @@ fn a_dry_run_policy_does_not_rescue_what_others_deny() {
     assert_eq!(would(80), "explicitly denied by: shop/d");
     assert_eq!(would(81), "allowed by: shop/a");
     assert_eq!(would(82), "allowed by: shop/all");
-    assert_eq!(reason(&policies, &[], 82), "allow policies exist, but none allowed");
+    assert_eq!(reason(&policies, &[], 82), "allow policies exist, but none allowed: shop/a");
 }
 
 #[test]

@@ -197,12 +197,15 @@ fn policies_decide_as_they_were_written() {
         |decision| matches!(decision, Decision::Allow { by: Some(key) } if key.to_string() == "app/l4-allow-client");
     assert!(allowed(recorded.decide(server, client, 8080)));
     assert!(allowed(recorded.decide(server, stranger, 9000)), "the second rule: its namespace, on this port");
-    assert_eq!(recorded.decide(server, stranger, 8080).to_string(), "allow policies exist, but none allowed");
+    assert_eq!(
+        recorded.decide(server, stranger, 8080).to_string(),
+        "allow policies exist, but none allowed: app/l4-allow-client"
+    );
     let plaintext = recorded.decide(server, None, 8080).to_string();
     assert_eq!(plaintext, "explicitly denied by: app/converted_peer_authentication_strict-server");
     assert_eq!(
         recorded.decide(server, None, 9000).to_string(),
-        "allow policies exist, but none allowed",
+        "allow policies exist, but none allowed: app/l4-allow-client",
         "the port is exempt from STRICT, but no rule allows a source without identity"
     );
     assert_eq!(recorded.decide("Kubernetes//Pod/other/echo", None, 8080), Decision::Allow { by: None });
