@@ -43,7 +43,8 @@ use self::core::Core;
 use self::serve::Listeners;
 use self::tokens::Signer;
 
-pub use client::{Client, DeleteOptions, Event, EventType, Key, Patch, Selection, Token, TokenRequest, Watch};
+pub(crate) use self::random::digest;
+pub use client::{Changes, Client, DeleteOptions, Event, EventType, Key, Patch, Selection, Token, TokenRequest, Watch};
 pub use logs::{LogRequest, LogStream, PodLogs};
 pub use status::Status;
 

@@ -92,9 +92,8 @@ fn fixed_spec(current: &Value, pod: &Value) -> Value {
 /// # Errors
 /// Never in practice: both objects are known to be good.
 pub(crate) fn furnish(store: &mut Store, namespace: &str, ca_pem: &str) -> Result<(), Status> {
-    let metadata = |name: &str| {
-        json!({"name": name, "namespace": namespace, "uid": random::uid(), "creationTimestamp": now()})
-    };
+    let metadata =
+        |name: &str| json!({"name": name, "namespace": namespace, "uid": random::uid(), "creationTimestamp": now()});
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("default")});
     store.put(kind::of::<ServiceAccount>(), account);
     let roots = json!({
@@ -124,9 +123,8 @@ fn pod(store: &Store, object: &mut Value) -> Result<(), Status> {
     spec.insert("serviceAccount".into(), account.clone().into());
     let automount = spec.get("automountServiceAccountToken").and_then(Value::as_bool);
     let Some(found) = store.fetch(kind::of::<ServiceAccount>(), &namespace, &account) else {
-        let why = format!(
-            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
-        );
+        let why =
+            format!("error looking up service account {namespace}/{account}: serviceaccount {account:?} not found");
         return Err(Status::forbidden("pods", &name, why));
     };
     let automount = automount.or_else(|| found.get("automountServiceAccountToken").and_then(Value::as_bool));

@@ -1,5 +1,6 @@
 //! In-process access to the API server's objects: the same rules as over HTTP, without HTTP.
 
+mod changes;
 mod watch;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::selector::Selector;
 use super::store::{Object, text};
 use super::{Status, patch, random};
 
+pub use changes::Changes;
 pub use watch::{Event, Watch};
 
 /// What a typed call works on: any kind of `k8s_openapi` that the server's table has.
@@ -269,6 +271,19 @@ impl Client {
         }
     }
 
+    /// Deletes what is in a namespace that is marked for deletion, and with the last object the namespace.
+    ///
+    /// # Errors
+    /// None; what cannot go yet (pods that run, finalizers) is marked and goes later.
+    pub(crate) fn empty_namespace(&self, name: &str) -> Result<(), Status> {
+        self.core.empty_namespace(name)
+    }
+
+    /// Tells when an object has changed that [`crate::controllers`] act on.
+    pub fn changes(&self) -> Changes {
+        Changes::new(Arc::clone(&self.core))
+    }
+
     /// Waits until the server has stopped.
     pub async fn stopped(&self) {
         self.core.stopped.cancelled().await;
@@ -287,8 +302,7 @@ impl Client {
     }
 
     fn change(&self, target: Target<'_>, part: Part, patch: &Patch) -> Result<Object, Status> {
-        let written =
-            self.core.modify(target, part, WRITE, |current| patch::apply(target.kind, current, patch))?;
+        let written = self.core.modify(target, part, WRITE, |current| patch::apply(target.kind, current, patch))?;
         Ok(written.object)
     }
 }

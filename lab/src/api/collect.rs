@@ -58,6 +58,22 @@ impl Core {
     }
 }
 
+impl Core {
+    /// Deletes everything in a namespace that is marked for deletion.
+    pub(crate) fn empty_namespace(&self, name: &str) -> Result<(), Status> {
+        self.write(|store| {
+            let inside = |kind: &'static Kind| {
+                let keys = store.iter(kind, Some(name)).map(|object| store::key(object));
+                keys.map(move |key| Doomed { kind, key, grace: None, orphan: false }).collect::<Vec<_>>()
+            };
+            let doomed: Vec<_> = kind::all().iter().filter(|kind| kind.namespaced).flat_map(inside).collect();
+            doomed.into_iter().for_each(|doomed| run(store, doomed));
+            finish_namespace(store, name);
+            Ok(())
+        })
+    }
+}
+
 /// An object whose owners are all gone already must not stay.
 pub(crate) fn after_create(store: &mut Store, kind: &'static Kind, object: &Object) {
     if items(object, "/metadata/ownerReferences").next().is_some() && !has_owner(store, object) {
@@ -80,7 +96,7 @@ fn run(store: &mut Store, first: Doomed) {
     while let Some(doomed) = work.pop_front() {
         let Some(object) = store.fetch(doomed.kind, &doomed.key.0, &doomed.key.1).cloned() else { continue };
         if doomed.kind.is::<Namespace>() {
-            work.extend(end_namespace(store, &object));
+            end_namespace(store, &object);
         } else if let Some(grace) = must_wait(&doomed, &object) {
             mark(store, doomed.kind, &object, grace);
         } else if let Some(object) = store.remove(doomed.kind, &doomed.key) {
@@ -120,9 +136,8 @@ fn has_finalizers(object: &Value) -> bool {
     items(object, "/metadata/finalizers").next().is_some()
 }
 
-/// Marks a namespace; its contents are to go before it.
-fn end_namespace(store: &mut Store, namespace: &Value) -> Vec<Doomed> {
-    let name = text(namespace, "/metadata/name").to_owned();
+/// Marks a namespace; a controller deletes its contents, the last of which takes it along.
+fn end_namespace(store: &mut Store, namespace: &Value) {
     if text(namespace, "/metadata/deletionTimestamp").is_empty() {
         let mut marked = namespace.clone();
         let object = fields(&mut marked);
@@ -130,15 +145,6 @@ fn end_namespace(store: &mut Store, namespace: &Value) -> Vec<Doomed> {
         entry(object, "status").insert("phase".into(), json!("Terminating"));
         store.put(kind::of::<Namespace>(), marked);
     }
-    let inside = |kind: &'static Kind| {
-        let objects = store.iter(kind, Some(&name)).map(|object| store::key(object));
-        objects.map(move |key| Doomed { kind, key, grace: None, orphan: false }).collect::<Vec<_>>()
-    };
-    let doomed: Vec<_> = kind::all().iter().filter(|kind| kind.namespaced).flat_map(inside).collect();
-    if doomed.is_empty() {
-        finish_namespace(store, &name);
-    }
-    doomed
 }
 
 /// Removes a marked namespace that has become empty.
@@ -157,7 +163,8 @@ fn finish_namespace(store: &mut Store, name: &str) {
 /// What the removed object owned: to be deleted when no owner is left, or released.
 fn orphans(store: &mut Store, owner: &Value, release: bool) -> Vec<Doomed> {
     let uid = text(owner, "/metadata/uid");
-    let is_owned = |object: &&Object| items(object, "/metadata/ownerReferences").any(|owner| text(owner, "/uid") == uid);
+    let is_owned =
+        |object: &&Object| items(object, "/metadata/ownerReferences").any(|owner| text(owner, "/uid") == uid);
     let mut doomed = Vec::new();
     for kind in kind::all() {
         let owned: Vec<_> = store.iter(kind, None).filter(is_owned).cloned().collect();

@@ -139,7 +139,8 @@ mod tests {
     fn a_misspelt_field_is_refused_with_the_nearest_name() {
         let spec = json!({"mTLS": {"mode": "STRICT"}});
         for validation in [FieldValidation::Strict, FieldValidation::Warn, FieldValidation::Ignore] {
-            let refused = read_as("security.istio.io/v1beta1", "PeerAuthentication", spec.clone(), validation).unwrap_err();
+            let refused =
+                read_as("security.istio.io/v1beta1", "PeerAuthentication", spec.clone(), validation).unwrap_err();
             let start = "PeerAuthentication in version \"v1beta1\" cannot be handled as a PeerAuthentication: strict \
                          decoding error: unknown field \"spec.mTLS\", did you mean \"mtls\"?";
             assert!(refused.message.starts_with(start), "{refused}");
@@ -158,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_a_bad_request_and_a_wrong_value_invalid() {
-        let refused = read_as("apps/v1", "Deployment", json!({"replicas": "three"}), FieldValidation::Strict).unwrap_err();
+        let refused =
+            read_as("apps/v1", "Deployment", json!({"replicas": "three"}), FieldValidation::Strict).unwrap_err();
         assert_eq!(refused.reason, "BadRequest");
         let spec = json!({"mtls": {"mode": "STRONG"}});
         let refused = read_as("security.istio.io/v1", "PeerAuthentication", spec, FieldValidation::Strict).unwrap_err();

@@ -162,7 +162,10 @@ pub(crate) fn to_kept(kind: &Kind, object: &mut Value) {
     if kind.is::<NewEvent>() {
         rename(object, EVENT_FIELDS.iter().copied());
     }
-    set_version(object, if kind.is::<NewEvent>() { "v1".to_owned() } else { kind.api_version(kind.preferred_version()) });
+    set_version(
+        object,
+        if kind.is::<NewEvent>() { "v1".to_owned() } else { kind.api_version(kind.preferred_version()) },
+    );
 }
 
 /// From the form in which an object is kept into the form of a version.

@@ -152,8 +152,7 @@ fn sort_untouched(parent: &str, fields: &mut Map<String, Value>, changes: &Map<S
 
 fn merge_list(parent: &str, name: &str, target: &mut Value, (elements, order): (&[Value], Option<&Value>)) {
     let key = merge_key(parent, name, elements);
-    let replaces =
-        elements.iter().any(|element| element.get("$patch").and_then(Value::as_str) == Some("replace"));
+    let replaces = elements.iter().any(|element| element.get("$patch").and_then(Value::as_str) == Some("replace"));
     let items = list(target);
     if replaces || (key.is_none() && name != "finalizers") {
         *items = elements.iter().filter(|element| element.get("$patch").is_none()).cloned().collect();
@@ -197,7 +196,12 @@ fn sort(items: &mut [Value], key: Option<&str>, order: &Value) {
 fn merge_key(parent: &str, list: &str, elements: &[Value]) -> Option<&'static str> {
     let has = |field| elements.iter().any(|element| element.get(field).is_some());
     match list {
-        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets"
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "volumes"
+        | "env"
+        | "imagePullSecrets"
         | "resourceClaims" => Some("name"),
         "secrets" if parent == "ServiceAccount" => Some("name"),
         "volumeMounts" => Some("mountPath"),

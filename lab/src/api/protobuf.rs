@@ -43,10 +43,8 @@ const METADATA: &[Field] = &[
     (1, "name", Text),
     (2, "generateName", Text),
     (3, "namespace", Text),
-    (4, "selfLink", Ignored),
     (5, "uid", Text),
     (6, "resourceVersion", Text),
-    (7, "generation", Ignored),
     (8, "creationTimestamp", Ignored),
     (11, "labels", TextMap),
     (12, "annotations", TextMap),
@@ -70,9 +68,15 @@ const SERVICE_ACCOUNT: &[Field] = &[(1, "metadata", Message(METADATA)), (4, "aut
 const BOUND: &[Field] = &[(1, "kind", Text), (2, "apiVersion", Text), (3, "name", Text), (4, "uid", Text)];
 const TOKEN_REQUEST: &[Field] = &[
     (1, "metadata", Message(METADATA)),
-    (2, "spec", Message(&[(1, "audiences", Texts), (3, "boundObjectRef", Message(BOUND)), (4, "expirationSeconds", Int)])),
+    (
+        2,
+        "spec",
+        Message(&[(1, "audiences", Texts), (3, "boundObjectRef", Message(BOUND)), (4, "expirationSeconds", Int)]),
+    ),
     (3, "status", Ignored),
 ];
+/// A question about the caller; what it asks for in detail does not change the answer.
+const REVIEW: &[Field] = &[(1, "metadata", Message(METADATA)), (2, "spec", Ignored), (3, "status", Ignored)];
 const DELETE_OPTIONS: &[Field] = &[
     (1, "gracePeriodSeconds", Int),
     (2, "preconditions", Message(&[(1, "uid", Text), (2, "resourceVersion", Text)])),
@@ -86,27 +90,22 @@ const CONTAINER: &[Field] = &[
     (3, "command", Texts),
     (4, "args", Texts),
     (5, "workingDir", Text),
-    (6, "ports", Messages(&[(1, "name", Text), (2, "hostPort", Ignored), (3, "containerPort", Int), (4, "protocol", Text), (5, "hostIP", Ignored)])),
+    (6, "ports", Messages(&[(1, "name", Text), (3, "containerPort", Int), (4, "protocol", Text)])),
     (7, "env", Messages(&[(1, "name", Text), (2, "value", Text)])),
-    (8, "resources", Message(&[])),
-    (13, "terminationMessagePath", Ignored),
     (14, "imagePullPolicy", Text),
     (16, "stdin", Bool),
     (17, "stdinOnce", Bool),
     (18, "tty", Bool),
-    (20, "terminationMessagePolicy", Ignored),
 ];
 const POD_SPEC: &[Field] = &[
     (2, "containers", Messages(CONTAINER)),
     (3, "restartPolicy", Text),
     (6, "dnsPolicy", Text),
     (8, "serviceAccountName", Text),
-    (9, "serviceAccount", Ignored),
     (10, "nodeName", Text),
     (11, "hostNetwork", Bool),
     (12, "hostPID", Bool),
     (13, "hostIPC", Bool),
-    (14, "securityContext", Message(&[])),
     (16, "hostname", Text),
     (17, "subdomain", Text),
     (19, "schedulerName", Text),
@@ -114,31 +113,48 @@ const POD_SPEC: &[Field] = &[
 const SELECTOR: &[Field] = &[(1, "matchLabels", TextMap)];
 const DEPLOYMENT: &[Field] = &[
     (1, "metadata", Message(METADATA)),
-    (2, "spec", Message(&[
-        (1, "replicas", Int),
-        (2, "selector", Message(SELECTOR)),
-        (3, "template", Message(&[(1, "metadata", Message(METADATA)), (2, "spec", Message(POD_SPEC))])),
-        (4, "strategy", Message(&[(1, "type", Text)])),
-        (5, "minReadySeconds", Int),
-        (7, "paused", Bool),
-    ])),
+    (
+        2,
+        "spec",
+        Message(&[
+            (1, "replicas", Int),
+            (2, "selector", Message(SELECTOR)),
+            (3, "template", Message(&[(1, "metadata", Message(METADATA)), (2, "spec", Message(POD_SPEC))])),
+            (4, "strategy", Message(&[(1, "type", Text)])),
+            (5, "minReadySeconds", Int),
+            (7, "paused", Bool),
+        ]),
+    ),
     (3, "status", Ignored),
 ];
 const TARGET_PORT: &[Field] = &[(1, "type", Int), (2, "intVal", Int), (3, "strVal", Text)];
 const SERVICE: &[Field] = &[
     (1, "metadata", Message(METADATA)),
-    (2, "spec", Message(&[
-        (1, "ports", Messages(&[(1, "name", Text), (2, "protocol", Text), (3, "port", Int), (4, "targetPort", Message(TARGET_PORT)), (5, "nodePort", Int)])),
-        (2, "selector", TextMap),
-        (3, "clusterIP", Text),
-        (4, "type", Text),
-        (7, "sessionAffinity", Text),
-        (8, "loadBalancerIP", Text),
-        (10, "externalName", Text),
-        (11, "externalTrafficPolicy", Text),
-        (12, "healthCheckNodePort", Ignored),
-        (13, "publishNotReadyAddresses", Bool),
-    ])),
+    (
+        2,
+        "spec",
+        Message(&[
+            (
+                1,
+                "ports",
+                Messages(&[
+                    (1, "name", Text),
+                    (2, "protocol", Text),
+                    (3, "port", Int),
+                    (4, "targetPort", Message(TARGET_PORT)),
+                    (5, "nodePort", Int),
+                ]),
+            ),
+            (2, "selector", TextMap),
+            (3, "clusterIP", Text),
+            (4, "type", Text),
+            (7, "sessionAffinity", Text),
+            (8, "loadBalancerIP", Text),
+            (10, "externalName", Text),
+            (11, "externalTrafficPolicy", Text),
+            (13, "publishNotReadyAddresses", Bool),
+        ]),
+    ),
     (3, "status", Ignored),
 ];
 
@@ -149,6 +165,7 @@ fn message(kind: &str) -> Option<&'static [Field]> {
         "Secret" => SECRET,
         "ServiceAccount" => SERVICE_ACCOUNT,
         "TokenRequest" => TOKEN_REQUEST,
+        "SelfSubjectReview" | "SelfSubjectAccessReview" => REVIEW,
         "DeleteOptions" => DELETE_OPTIONS,
         "Deployment" => DEPLOYMENT,
         "Service" => SERVICE,
@@ -192,7 +209,16 @@ fn flatten_target_ports(object: &mut Value) {
     }
 }
 
-fn read(layout: &[Field], number: u64, wire: Wire<'_>, (object, depth): (&mut Map<String, Value>, usize)) -> Result<(), String> {
+fn read(
+    layout: &[Field],
+    number: u64,
+    wire: Wire<'_>,
+    (object, depth): (&mut Map<String, Value>, usize),
+) -> Result<(), String> {
+    // Go's generated code writes empty strings and zeros, which mean: not given.
+    if matches!(wire, Wire::Bytes([]) | Wire::Varint(0)) && !layout.iter().any(|field| is_meant_empty(field, number)) {
+        return Ok(());
+    }
     let Some((_, name, kind)) = layout.iter().find(|(known, ..)| *known == number) else {
         return Err(format!("the protobuf body has an unknown field {number}; send JSON"));
     };
@@ -202,8 +228,6 @@ fn read(layout: &[Field], number: u64, wire: Wire<'_>, (object, depth): (&mut Ma
     let nested = |fields: &'static [Field], bytes: &[u8]| decode_message(fields, bytes, depth + 1);
     match (kind, wire) {
         (Ignored, _) => {}
-        // Go's generated code writes empty strings and zeros, which mean: not given.
-        (Text, Wire::Bytes([])) | (Message([]), Wire::Bytes([])) => {}
         (Text, Wire::Bytes(bytes)) => insert(object, name, utf8(bytes)?.into()),
         (Texts, Wire::Bytes(bytes)) => push(object, name, utf8(bytes)?.into()),
         (Bool, Wire::Varint(value)) => insert(object, name, (value != 0).into()),
@@ -212,7 +236,8 @@ fn read(layout: &[Field], number: u64, wire: Wire<'_>, (object, depth): (&mut Ma
         (Messages(fields), Wire::Bytes(bytes)) => push(object, name, nested(fields, bytes)?),
         (TextMap | BytesMap, Wire::Bytes(bytes)) => {
             let (key, value) = entry(bytes)?;
-            let value = if matches!(kind, BytesMap) { BASE64_STANDARD.encode(value).into() } else { utf8(value)?.into() };
+            let value =
+                if matches!(kind, BytesMap) { BASE64_STANDARD.encode(value).into() } else { utf8(value)?.into() };
             if let Some(map) = object.entry(*name).or_insert_with(|| json!({})).as_object_mut() {
                 insert(map, &key, value);
             }
@@ -220,6 +245,11 @@ fn read(layout: &[Field], number: u64, wire: Wire<'_>, (object, depth): (&mut Ma
         _ => return Err(format!("the protobuf field {name} has another type than expected")),
     }
     Ok(())
+}
+
+/// Whether nothing is something here: an empty element of a list, an optional boolean or number.
+fn is_meant_empty((number, _, kind): &Field, wanted: u64) -> bool {
+    *number == wanted && matches!(kind, Texts | Bool | Int | Messages(_))
 }
 
 fn decode_message(layout: &[Field], bytes: &[u8], depth: usize) -> Result<Value, String> {

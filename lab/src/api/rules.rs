@@ -178,7 +178,8 @@ fn check_workload(object: &Value, broken: &mut Vec<String>) {
     if selector.into_iter().flatten().any(differs) {
         broken.push("spec.template.metadata.labels: Invalid value: `selector` does not match template `labels`".into());
     }
-    if object.pointer("/spec/replicas").and_then(Value::as_i64).is_some_and(|replicas| !(0..=1000).contains(&replicas)) {
+    if object.pointer("/spec/replicas").and_then(Value::as_i64).is_some_and(|replicas| !(0..=1000).contains(&replicas))
+    {
         broken.push("spec.replicas: Invalid value: must be between 0 and 1000 in this lab".into());
     }
     check_pod(object, "/spec/template/spec", broken);

@@ -157,7 +157,9 @@ mod tests {
 
     #[test]
     fn labels_are_matched_by_equality_and_by_set() {
-        for selector in ["", "app=cart", "app==cart", "app!=x", "app", "!gone", "tier in (front, back),app", "app notin (x,y)"] {
+        for selector in
+            ["", "app=cart", "app==cart", "app!=x", "app", "!gone", "tier in (front, back),app", "app notin (x,y)"]
+        {
             assert!(selects(selector, ""), "{selector}");
         }
         for selector in ["app=x", "app!=cart", "gone", "!app", "tier in (front)", "app=cart,tier notin (back)"] {

@@ -53,6 +53,12 @@ impl Store {
         self.revision
     }
 
+    /// The revision of the newest change to a kind.
+    pub(crate) fn changed(&self, kind: &Kind) -> u64 {
+        let newest = self.collections.get(kind.collection).and_then(|collection| collection.history.back());
+        newest.map_or(0, |change| change.revision)
+    }
+
     /// One object.
     pub(crate) fn fetch(&self, kind: &Kind, namespace: &str, name: &str) -> Option<&Object> {
         self.collections.get(kind.collection)?.objects.get(&(namespace.to_owned(), name.to_owned()))

@@ -160,7 +160,8 @@ impl Core {
             }
             let is = text(found, "/metadata/uid");
             if !uid.is_empty() && uid != is {
-                let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record ({is})");
+                let why =
+                    format!("the UID in the bound object reference ({uid}) does not match the UID in record ({is})");
                 return Err(Status::conflict("pods", name, why));
             }
             bound.pod = Some(Named { name: name.clone(), uid: is.to_owned() });
@@ -172,7 +173,11 @@ impl Core {
     ///
     /// # Errors
     /// Why the token proves nothing.
-    pub(crate) fn authenticate(&self, token: &str, audiences: &[String]) -> Result<(Caller, Vec<String>), &'static str> {
+    pub(crate) fn authenticate(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<(Caller, Vec<String>), &'static str> {
         let own = [self.signer.issuer.clone()];
         let wanted = if audiences.is_empty() { &own[..] } else { audiences };
         if hmac(&self.signer.key, token.as_bytes()) == hmac(&self.signer.key, self.signer.admin.as_bytes()) {

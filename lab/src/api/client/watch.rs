@@ -95,7 +95,6 @@ impl<K: Key> Watch<K> {
         let is_gone = |(key, object): &(&store::Key, &Object)| {
             existing.get(*key).is_none_or(|uid| uid != store::text(object, "/metadata/uid"))
         };
-        self.missed =
-            self.known.iter().filter(is_gone).map(|(_, object)| Step::Deleted(Arc::clone(object))).collect();
+        self.missed = self.known.iter().filter(is_gone).map(|(_, object)| Step::Deleted(Arc::clone(object))).collect();
     }
 }

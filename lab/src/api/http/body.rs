@@ -52,9 +52,7 @@ fn decode(media: &str, bytes: &[u8]) -> Result<Value, Status> {
         "" | "application/json" => serde_json::from_slice(bytes)
             .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(bytes),
-        "application/vnd.kubernetes.protobuf" => {
-            protobuf::decode(bytes).map_err(Status::unsupported_media_type)
-        }
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(bytes).map_err(Status::unsupported_media_type),
         other => Err(Status::unsupported_media_type(format!(
             "the body of the request was in an unknown format ({other}) - accepted media types include: \
              application/json, application/yaml, application/vnd.kubernetes.protobuf"

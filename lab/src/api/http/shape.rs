@@ -58,5 +58,8 @@ fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 fn parameter<'a>(range: &'a str, name: &str) -> &'a str {
     let pairs = range.split(';').skip(1).filter_map(|pair| pair.split_once('='));
-    pairs.map(|(found, value)| (found.trim(), value.trim())).find(|(found, _)| *found == name).map_or("", |(_, value)| value)
+    pairs
+        .map(|(found, value)| (found.trim(), value.trim()))
+        .find(|(found, _)| *found == name)
+        .map_or("", |(_, value)| value)
 }

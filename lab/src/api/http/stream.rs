@@ -53,9 +53,11 @@ pub(super) fn watch(
     let from = match version {
         "" | "0" => From::Everything,
         _ if wants_initial => From::Everything,
-        version => From::Revision(version.parse().map_err(|_invalid| {
-            Status::bad_request(format!("resourceVersion: Invalid value: {version:?}"))
-        })?),
+        version => From::Revision(
+            version
+                .parse()
+                .map_err(|_invalid| Status::bad_request(format!("resourceVersion: Invalid value: {version:?}")))?,
+        ),
     };
     let lifetime = call.query.number("timeoutSeconds")?.map_or(LIFETIME, Duration::from_secs).min(LIFETIME);
     let now = Instant::now();

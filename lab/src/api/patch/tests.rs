@@ -90,8 +90,10 @@ fn strategic_directives_replace_retain_order_and_delete() {
 #[test]
 fn strategic_conditions_merge_by_type_and_slice_ports_are_replaced() {
     let patch = Patch::Strategic(json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
-    let before = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "X", "status": "True"}]}});
-    let after = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "X", "status": "True"}]}});
+    let before =
+        json!({"status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "X", "status": "True"}]}});
+    let after =
+        json!({"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "X", "status": "True"}]}});
     assert_eq!(patched::<Pod>(before, &patch), after);
     let patch = Patch::Strategic(json!({"ports": [{"port": 81}]}));
     assert_eq!(patched::<EndpointSlice>(json!({"ports": [{"port": 80}]}), &patch), json!({"ports": [{"port": 81}]}));

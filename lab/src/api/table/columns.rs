@@ -13,9 +13,7 @@ pub(super) fn of(kind: &Kind) -> &'static [Column] {
         ("", "Pod") => POD,
         ("", "Service") => SERVICE,
         ("", "ConfigMap") => &[NAME, ("Data", false, |o| count(o, "/data")), AGE],
-        ("", "Secret") => {
-            &[NAME, ("Type", false, |o| word(o, "/type")), ("Data", false, |o| count(o, "/data")), AGE]
-        }
+        ("", "Secret") => &[NAME, ("Type", false, |o| word(o, "/type")), ("Data", false, |o| count(o, "/data")), AGE],
         ("", "Event") => EVENT,
         ("discovery.k8s.io", _) => SLICE,
         ("coordination.k8s.io", _) => &[NAME, ("Holder", false, |o| word(o, "/spec/holderIdentity")), AGE],
@@ -26,12 +24,8 @@ pub(super) fn of(kind: &Kind) -> &'static [Column] {
         ("gateway.networking.k8s.io", "HTTPRoute" | "GRPCRoute" | "TLSRoute") => {
             &[NAME, ("Hostnames", false, |o| words(o, "/spec/hostnames")), AGE]
         }
-        ("security.istio.io", "PeerAuthentication") => {
-            &[NAME, ("Mode", false, |o| word(o, "/spec/mtls/mode")), AGE]
-        }
-        ("security.istio.io", "AuthorizationPolicy") => {
-            &[NAME, ("Action", false, |o| word(o, "/spec/action")), AGE]
-        }
+        ("security.istio.io", "PeerAuthentication") => &[NAME, ("Mode", false, |o| word(o, "/spec/mtls/mode")), AGE],
+        ("security.istio.io", "AuthorizationPolicy") => &[NAME, ("Action", false, |o| word(o, "/spec/action")), AGE],
         ("networking.istio.io", "VirtualService") => &[
             NAME,
             ("Gateways", false, |o| words(o, "/spec/gateways")),
@@ -108,7 +102,8 @@ const REPLICA_SET: &[Column] = &[
     IMAGES,
     SELECTOR,
 ];
-const CONTAINERS: Column = ("Containers", true, |o| joined(items(o, TEMPLATE).map(|container| text(container, "/name"))));
+const CONTAINERS: Column =
+    ("Containers", true, |o| joined(items(o, TEMPLATE).map(|container| text(container, "/name"))));
 const IMAGES: Column = ("Images", true, |o| joined(items(o, TEMPLATE).map(|container| text(container, "/image"))));
 const SELECTOR: Column = ("Selector", true, |o| labels(o, "/spec/selector/matchLabels"));
 const TEMPLATE: &str = "/spec/template/spec/containers";

@@ -1,0 +1,1 @@
+//! The controllers against the in-memory API server, without a kubelet: the tests play it.
