@@ -1,1 +1,36 @@
-//! Being written.
+//! The node proxy: captures the connections of a node's pods inside their network namespaces and carries them through
+//! HBONE, with the identity of each pod, judged by layer-4 policy at the destination.
+//!
+//! [`run`] is the whole program; [`Node`] is what is left without control plane and ports of its own, made from
+//! [`Parts`] that a test can supply.
+//! A connection is handled in one short function per direction ([`outbound`], [`inbound`], [`plaintext`]), in one order:
+//! accept, original destination, resolve, authorise, connect, copy, end.
+//! Connections run on worker threads, each with a runtime and pools of its own, so that both legs of a connection stay
+//! on one thread; everything else runs on the caller's.
+//! The crate refuses to know Kubernetes and how redirection is made.
+
+mod accept;
+mod admin;
+mod authorise;
+mod certificates;
+mod channel;
+mod connect;
+mod end;
+mod error;
+mod inbound;
+mod labels;
+mod lane;
+mod live;
+mod names;
+mod node;
+mod outbound;
+mod plaintext;
+mod pods;
+mod run;
+mod session;
+mod shared;
+mod workers;
+
+pub use error::ZtunnelError;
+pub use node::{Node, Parts};
+pub use run::run;

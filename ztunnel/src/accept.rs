@@ -1,0 +1,138 @@
+//! Listeners inside a pod, and the loop that accepts on each.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use linux::NetNs;
+use linux::socket::ListenOptions;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use crate::lane::Lane;
+use crate::shared::Settings;
+use crate::{inbound, outbound, plaintext};
+
+/// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
+
+/// How long the listeners of a pod that leaves the mesh go on: a handshake may be under way, and a client may not have
+/// heard yet.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// How long to wait after a failed accept: no more files can be opened, and connections must end first.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Outbound,
+    Plaintext,
+    Hbone,
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 3] = [Self::Outbound, Self::Plaintext, Self::Hbone];
+
+    /// The port that redirection rules and other proxies know.
+    fn port(self) -> u16 {
+        match self {
+            Self::Outbound => 15001,
+            Self::Plaintext => 15006,
+            Self::Hbone => discovery::HBONE_PORT,
+        }
+    }
+}
+
+/// Opens the listeners for each of `workers` workers inside the namespace: all, or none.
+///
+/// Without SO_REUSEPORT only the first worker has any.
+pub(crate) fn listen(
+    netns: &NetNs,
+    settings: &Settings,
+    workers: usize,
+) -> io::Result<Vec<Vec<(Role, std::net::TcpListener)>>> {
+    let options = ListenOptions {
+        reuse_port: settings.reuse_port,
+        mark: Some(settings.mark),
+        backlog: BACKLOG,
+        transparent: settings.keeps_source,
+        only_v6: false,
+    };
+    let workers = if settings.reuse_port { workers } else { 1 };
+    netns.run(|| {
+        let one = |role: Role| Ok((role, open(role.port(), settings.ipv6, &options)?));
+        (0..workers).map(|_worker| Role::ALL.into_iter().map(one).collect()).collect()
+    })?
+}
+
+/// Both families in one socket; IPv4 alone where the kernel has no IPv6.
+pub(crate) fn open(port: u16, ipv6: bool, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
+    let any_v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+    if !ipv6 {
+        return linux::socket::listen(any_v4, options);
+    }
+    let any_v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    match linux::socket::listen(any_v6, options) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => linux::socket::listen(any_v4, options),
+        outcome => outcome,
+    }
+}
+
+/// Accepts until the pod leaves or the process ends; whoever was in the queue by then is still served.
+pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net::TcpListener) {
+    let _guard = lane.drain.guard();
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(pod = %lane.pod.uid, ?role, %error, "cannot watch a listener");
+            return;
+        }
+    };
+    accept_until(&lane, role, &listener, lane.drain.draining()).await;
+    if !lane.process.is_draining() {
+        accept_until(&lane, role, &listener, sleep(LINGER)).await;
+    }
+    // What is in the queue was promised a listener; the kernel resets it when the listener closes.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        let accepted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = accepted {
+            serve(&lane, role, stream, peer);
+        }
+    }
+}
+
+async fn accept_until(lane: &Arc<Lane>, role: Role, listener: &TcpListener, end: impl Future<Output = ()>) {
+    let mut end = pin!(end);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut end => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => serve(lane, role, stream, peer),
+                Err(error) => {
+                    tracing::debug!(pod = %lane.pod.uid, ?role, %error, "accept failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+fn serve(lane: &Arc<Lane>, role: Role, stream: TcpStream, peer: SocketAddr) {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let keepalive = lane.shared.settings.keepalive.filter(|_| role != Role::Hbone);
+    if let Err(error) = linux::socket::accepted(&stream, keepalive, true) {
+        tracing::debug!(%peer, %error, "cannot tune an accepted connection");
+    }
+    let lane = Arc::clone(lane);
+    match role {
+        Role::Outbound => drop(tokio::spawn(outbound::serve(lane, stream, peer))),
+        Role::Plaintext => drop(tokio::spawn(plaintext::serve(lane, stream, peer))),
+        Role::Hbone => drop(tokio::spawn(inbound::serve(lane, stream, peer))),
+    }
+}

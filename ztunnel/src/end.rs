@@ -1,0 +1,95 @@
+//! The record of a connection, and its one end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use telemetry::traffic::{ConnectionLabels, OpenConnection};
+use telemetry::{AccessRecord, Direction, Party, ResponseFlag};
+use tokio::time::Instant;
+use types::{Authority, Hostname};
+
+use crate::error::ConnectionError;
+use crate::live::Live;
+use crate::shared::Shared;
+
+/// What is known of a connection so far; it becomes the access-log line and the metrics at its end.
+pub(crate) struct Record {
+    direction: Direction,
+    started: Instant,
+    source_address: SocketAddr,
+    pub(crate) destination_address: SocketAddr,
+    pub(crate) hbone_address: Option<Authority>,
+    /// Absent until source and destination are known; what fails before gets a short line and no metrics.
+    described: Option<Box<Described>>,
+}
+
+struct Described {
+    source: Party,
+    destination: Party,
+    service: Option<Hostname>,
+    open: OpenConnection,
+}
+
+/// Who talks to whom, as log and metrics say it.
+pub(crate) struct Description {
+    pub(crate) source: Party,
+    pub(crate) destination: Party,
+    pub(crate) service: Option<Hostname>,
+    pub(crate) labels: ConnectionLabels,
+}
+
+impl Record {
+    /// A connection was accepted.
+    pub(crate) fn begin(direction: Direction, source_address: SocketAddr, destination_address: SocketAddr) -> Self {
+        Self {
+            direction,
+            started: Instant::now(),
+            source_address,
+            destination_address,
+            hbone_address: None,
+            described: None,
+        }
+    }
+
+    /// Source and destination are known; the connection counts as opened from now on.
+    pub(crate) fn describe(&mut self, shared: &Shared, live: &Arc<Live>, description: Description) {
+        let Description { source, destination, service, labels } = description;
+        let bytes: Arc<Live> = Arc::clone(live);
+        let open = shared.labels.traffic().opened(labels, bytes);
+        self.described = Some(Box::new(Described { source, destination, service, open }));
+    }
+}
+
+/// The one place where a connection ends: bytes, duration and outcome become the access-log line and the metrics.
+pub(crate) fn end(shared: &Shared, record: Record, live: &Live, outcome: Result<(), ConnectionError>) {
+    let error = outcome.err();
+    let text = error.as_ref().map(ToString::to_string);
+    let Some(described) = record.described else {
+        let text = text.unwrap_or_else(|| "closed before anything was known".to_owned());
+        shared.access.failed_early(record.direction, record.source_address, record.destination_address, text);
+        return;
+    };
+    let Described { source, destination, service, open } = *described;
+    let (up, down) = (live.counters.to_upstream(), live.counters.to_downstream());
+    let (bytes_sent, bytes_received) = match record.direction {
+        Direction::Outbound => (up, down),
+        Direction::Inbound => (down, up),
+    };
+    shared.access.complete(AccessRecord {
+        direction: record.direction,
+        source_address: record.source_address,
+        source,
+        destination_address: record.destination_address,
+        destination,
+        hbone_address: record.hbone_address,
+        service,
+        bytes_sent,
+        bytes_received,
+        duration: record.started.elapsed(),
+        error: text,
+    });
+    match error {
+        None => open.close(ResponseFlag::None, false),
+        Some(error) => open.close(error.flag(), error.is_failure()),
+    }
+}

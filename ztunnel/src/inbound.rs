@@ -1,0 +1,228 @@
+//! Connections to a pod through the mesh: port 15008, mutual TLS, and in it any number of tunnels.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use discovery::{InboundError, InboundTarget, Resident, TunnelProtocol, Workload, inbound_target};
+use hbone::server::{Incoming, Request, Server};
+use telemetry::Direction;
+use telemetry::traffic::{ConnectionLabels, Reporter, Security};
+use tls::TlsStream;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use types::Identity;
+
+use crate::authorise::{Attempt, authorise};
+use crate::connect;
+use crate::end::{Description, Record, end};
+use crate::error::ConnectionError;
+use crate::labels::{baggage, inbound_service, log_party, service_labels};
+use crate::lane::Lane;
+use crate::live::{Live, Path, Registered};
+use crate::shared::CONNECT_DEADLINE;
+
+/// How long a client may take for TLS and the beginning of HTTP/2; waiting for our own certificate comes on top.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it may take to tell a client that its connection is over.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// One client connection: who is at its ends.
+struct Tunnel {
+    peer: SocketAddr,
+    local: SocketAddr,
+    identity: Identity,
+}
+
+/// Carries one client connection from accept to end; each stream has its own task.
+pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr) {
+    let _guard = lane.drain.guard();
+    let Ok(local) = stream.local_addr() else { return };
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    // What a connection needs before its handshake is through, it must not keep afterwards.
+    let handshake = Box::pin(handshake(&lane, stream));
+    let outcome = tokio::select! {
+        biased;
+        outcome = handshake => outcome,
+        () = lane.drain.deadline_passed() => Err(ConnectionError::Drained),
+    };
+    match outcome {
+        Ok((server, identity)) => {
+            let tunnel = Arc::new(Tunnel { peer, local, identity });
+            serve_streams(&lane, server, &tunnel).await;
+        }
+        Err(error) => lane.shared.access.failed_early(Direction::Inbound, peer, local, error.to_string()),
+    }
+}
+
+async fn handshake(
+    lane: &Lane,
+    stream: TcpStream,
+) -> Result<(Server<TlsStream<TcpStream>>, Identity), ConnectionError> {
+    let workload = lane.local_workload().await?;
+    let certificate = lane.shared.certificates.certificate(&workload.identity()).await?;
+    let accepted = timeout(HANDSHAKE_DEADLINE, tls::accept(stream, &certificate)).await;
+    let (stream, peer) = accepted.map_err(|_elapsed| ConnectionError::Timeout("the TLS handshake"))??;
+    let server = hbone::server::handshake(stream, &lane.shared.settings.hbone).await?;
+    Ok((server, peer.identity))
+}
+
+/// Moves the frames of the connection and starts a task for each stream, until the connection is over.
+async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>>, tunnel: &Arc<Tunnel>) {
+    let mut is_draining = false;
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = lane.drain.deadline_passed(), if is_draining => {
+                server.abort();
+                let _ = timeout(FAREWELL, async { while server.next().await.is_some() {} }).await;
+                return;
+            }
+            () = lane.drain.draining(), if !is_draining => {
+                is_draining = true;
+                server.drain();
+                continue;
+            }
+            next = server.next() => next,
+        };
+        match next {
+            Some(Ok(Incoming::Request(request))) => {
+                drop(tokio::spawn(serve_stream(Arc::clone(lane), Arc::clone(tunnel), request)));
+            }
+            Some(Ok(Incoming::Refused(refusal))) => {
+                let access = &lane.shared.access;
+                access.failed_early(Direction::Inbound, tunnel.peer, tunnel.local, refusal.to_string());
+            }
+            Some(Err(error)) => {
+                tracing::debug!(peer = %tunnel.peer, %error, "an HBONE connection broke");
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+/// Carries one stream from its request to its end.
+async fn serve_stream(lane: Arc<Lane>, tunnel: Arc<Tunnel>, request: Request) {
+    let _guard = lane.drain.guard();
+    let live = lane.register(Direction::Inbound, tunnel.peer);
+    let mut record = Record::begin(Direction::Inbound, tunnel.peer, tunnel.local);
+    record.hbone_address = Some(request.authority().clone());
+    let outcome = live.unless_closed(carry(&lane, &live, &mut record, &tunnel, request)).await;
+    end(&lane.shared, record, &live, outcome);
+}
+
+async fn carry(
+    lane: &Lane,
+    live: &Registered,
+    record: &mut Record,
+    tunnel: &Tunnel,
+    request: Request,
+) -> Result<(), ConnectionError> {
+    let (downstream, mut upstream) = Box::pin(open(lane, live, record, tunnel, request)).await?;
+    let mut upstream = Upstream { stream: &mut upstream, is_whole: false };
+    io::copy_bidirectional(downstream, &mut *upstream.stream, &live.counters).await?;
+    upstream.is_whole = true;
+    Ok(())
+}
+
+/// The application's side; cut, so that the application notices, unless the connection came to its own end.
+struct Upstream<'a> {
+    stream: &'a mut TcpStream,
+    is_whole: bool,
+}
+
+impl Drop for Upstream<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            connect::cut(self.stream);
+        }
+    }
+}
+
+/// Validates, authorises, connects and answers, in the order that the statuses of the wire prescribe.
+async fn open(
+    lane: &Lane,
+    live: &Registered,
+    record: &mut Record,
+    tunnel: &Tunnel,
+    request: Request,
+) -> Result<(hbone::Stream, TcpStream), ConnectionError> {
+    let (upstream, workload) = match admit(lane, live, record, tunnel, &request).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            request.refuse(error.status());
+            return Err(error);
+        }
+    };
+    let own = lane.shared.settings.response_baggage.then(|| baggage(&workload));
+    let downstream = request.accept(own.as_ref())?;
+    Ok((downstream, upstream))
+}
+
+async fn admit(
+    lane: &Lane,
+    live: &Registered,
+    record: &mut Record,
+    tunnel: &Tunnel,
+    request: &Request,
+) -> Result<(TcpStream, Arc<Workload>), ConnectionError> {
+    let view = &lane.shared.view;
+    let unknown = || InboundError::UnknownWorkload { address: tunnel.local };
+    let workload = view.find_local(&lane.pod.name).ok_or_else(unknown)?;
+    let target = inbound_target(view, &workload, request.authority(), tunnel.local)?;
+    if target.application_tunnel.is_some_and(|tunnel| tunnel.protocol == TunnelProtocol::Proxy) {
+        return Err(ConnectionError::ProxyHeader);
+    }
+    let destination = target.destination;
+    describe(lane, live.live(), record, tunnel, (&workload, &target, request));
+    let identity = Some(&tunnel.identity);
+    authorise(&lane.shared, live, Attempt { workload: &workload, source: tunnel.peer, identity, destination })?;
+    let source = connect::kept_source(lane, tunnel.peer, destination);
+    let upstream = connect::tcp(lane, destination, source, Instant::now() + CONNECT_DEADLINE).await?;
+    let original = request.forwarded().host.map(|host| host.to_string());
+    let _ = live.path.set(Path { original, actual: destination, is_hbone: true });
+    Ok((upstream, workload))
+}
+
+/// Tells log and metrics who talks to whom: discovery's word goes before the client's own.
+fn describe(
+    lane: &Lane,
+    live: &Arc<Live>,
+    record: &mut Record,
+    tunnel: &Tunnel,
+    (workload, target, request): (&Arc<Workload>, &InboundTarget, &Request),
+) {
+    let (view, labels) = (&lane.shared.view, &lane.shared.labels);
+    // A client of another network may have the address of somebody here.
+    let is_near = request.network().is_none_or(|network| network.eq_ignore_ascii_case(view.network()));
+    let resident = is_near.then(|| view.resident(&workload.network, tunnel.peer.ip(), None)).flatten();
+    let client = match resident {
+        Some(Resident::Workload(client)) => Some(client),
+        _ => None,
+    };
+    let (peer, own) = (Some(&tunnel.identity), workload.identity());
+    let host = request.forwarded().host;
+    let service =
+        target.service.clone().or_else(|| inbound_service(view, workload, host.as_ref(), target.destination.port()));
+    let labels = ConnectionLabels {
+        reporter: Reporter::Destination,
+        source: match &client {
+            Some(client) => labels.workload(client, peer),
+            None => labels.described(&request.baggage(), peer),
+        },
+        destination: labels.workload(workload, Some(&own)),
+        service: service.as_deref().map(service_labels).unwrap_or_default(),
+        security: Security::MutualTls,
+    };
+    let mut source = client.map(|client| log_party(&client, None)).unwrap_or_default();
+    source.identity = Some(tunnel.identity.clone());
+    let description = Description {
+        source,
+        destination: log_party(workload, Some(own)),
+        service: service.map(|service| service.hostname.clone()),
+        labels,
+    };
+    record.describe(&lane.shared, live, description);
+}

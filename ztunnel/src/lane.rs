@@ -1,0 +1,60 @@
+//! One pod on one worker: all that a connection's task needs to know beyond what the node shares.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use discovery::{LocalName, Workload};
+use drain::Watch;
+use hbone::client::Pool;
+use linux::NetNs;
+use telemetry::Direction;
+use tokio::time::sleep;
+use types::{Identity, PodUid};
+
+use crate::error::ConnectionError;
+use crate::live::Registered;
+use crate::shared::{LOCAL_WORKLOAD_DEADLINE, Shared};
+
+/// A pod that the proxy serves.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) uid: PodUid,
+    pub(crate) name: LocalName,
+    pub(crate) netns: NetNs,
+}
+
+/// What two tunnels must have in common to share a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub(crate) source: Identity,
+    pub(crate) expected: Vec<Identity>,
+    pub(crate) destination: SocketAddr,
+    pub(crate) source_ip: IpAddr,
+}
+
+/// One pod on one worker.
+pub(crate) struct Lane {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) pool: Pool<PoolKey>,
+    /// The pod's drain, inside that of the process.
+    pub(crate) drain: Watch,
+    /// The drain of the process.
+    pub(crate) process: Watch,
+}
+
+impl Lane {
+    /// The pod as discovery knows it, waiting a moment if it does not yet.
+    pub(crate) async fn local_workload(&self) -> Result<Arc<Workload>, ConnectionError> {
+        if let Some(workload) = self.shared.view.find_local(&self.pod.name) {
+            return Ok(workload);
+        }
+        let waiting = self.shared.view.wait_local(&self.pod.name, sleep(LOCAL_WORKLOAD_DEADLINE));
+        Box::pin(waiting).await.ok_or(ConnectionError::UnknownLocalWorkload)
+    }
+
+    /// Makes a connection known to drains, dumps and changes of policy.
+    pub(crate) fn register(&self, direction: Direction, source: SocketAddr) -> Registered {
+        self.shared.live.register(self.pod.uid.clone(), direction, source)
+    }
+}

@@ -1,0 +1,292 @@
+//! The live connections of the node: who they are, what judged them, how to end them.
+//!
+//! A connection is one allocation that the registry, the connection's task and its metrics share.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
+
+use discovery::Workload;
+use futures::task::AtomicWaker;
+use policy::{Connection, PolicySet};
+use telemetry::Direction;
+use telemetry::traffic::ByteCount;
+use types::PodUid;
+
+use crate::error::ConnectionError;
+
+/// How many maps the registry is split into, so that workers seldom meet at one lock.
+const SHARDS: usize = 16;
+
+/// One live connection; of a tunnel each stream is one.
+pub(crate) struct Live {
+    pub(crate) pod: PodUid,
+    pub(crate) direction: Direction,
+    pub(crate) source: SocketAddr,
+    pub(crate) counters: io::Counters,
+    /// Known once the connection is made.
+    pub(crate) path: OnceLock<Path>,
+    judged: OnceLock<Judged>,
+    order: Order,
+}
+
+/// Where a connection goes, as a dump shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Path {
+    /// What was dialled: an address, or the service that the client named.
+    pub(crate) original: Option<String>,
+    /// What was connected to.
+    pub(crate) actual: SocketAddr,
+    /// Through a tunnel, as opposed to plain TCP.
+    pub(crate) is_hbone: bool,
+}
+
+/// What a policy decision about the connection was, and is, made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Judged {
+    /// The destination as it was when the connection came.
+    pub(crate) workload: Arc<Workload>,
+    /// The connection as policies see it.
+    pub(crate) connection: Connection,
+}
+
+/// Why somebody else ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Ending {
+    PolicyChange = 1,
+    Drained = 2,
+}
+
+/// The order to end; the first one counts.
+#[derive(Default)]
+struct Order {
+    ending: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Live {
+    /// Orders the connection to end.
+    pub(crate) fn close(&self, ending: Ending) {
+        let first = self.order.ending.compare_exchange(0, ending as u8, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_ok() {
+            self.order.waker.wake();
+        }
+    }
+
+    /// Runs `work` unless and until the connection is ordered to end; the order goes first.
+    pub(crate) async fn unless_closed(
+        &self,
+        work: impl Future<Output = Result<(), ConnectionError>>,
+    ) -> Result<(), ConnectionError> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|context| {
+            self.order.waker.register(context.waker());
+            match self.order.ending.load(Ordering::Acquire) {
+                0 => work.as_mut().poll(context),
+                1 => Poll::Ready(Err(ConnectionError::PolicyChange)),
+                _ => Poll::Ready(Err(ConnectionError::Drained)),
+            }
+        })
+        .await
+    }
+
+    /// Remembers what the connection is judged by: before the first decision, so that no change of policy falls between
+    /// the decision and the registration.
+    pub(crate) fn judge_by(&self, judged: Judged) -> &Judged {
+        self.judged.get_or_init(|| judged)
+    }
+
+    /// Ends the connection if these policies deny it.
+    fn judge_again(&self, policies: &PolicySet) {
+        let Some(Judged { workload, connection }) = self.judged.get() else { return };
+        let evaluation = policies.evaluate(&workload.namespace, &workload.authorization_policies, connection);
+        if let Some(denial) = evaluation.decision.denial() {
+            tracing::debug!(source = %self.source, %denial, "a policy change closes a connection");
+            self.close(Ending::PolicyChange);
+        }
+    }
+}
+
+impl ByteCount for Live {
+    fn to_upstream(&self) -> u64 {
+        self.counters.to_upstream()
+    }
+
+    fn to_downstream(&self) -> u64 {
+        self.counters.to_downstream()
+    }
+}
+
+/// All live connections of the node.
+#[derive(Default)]
+pub(crate) struct Registry {
+    next: AtomicU64,
+    shards: [Mutex<HashMap<u64, Arc<Live>>>; SHARDS],
+}
+
+/// A connection's place in the registry, left when it is dropped.
+pub(crate) struct Registered {
+    registry: Arc<Registry>,
+    id: u64,
+    live: Arc<Live>,
+}
+
+impl Registry {
+    /// Adds a connection.
+    pub(crate) fn register(self: &Arc<Self>, pod: PodUid, direction: Direction, source: SocketAddr) -> Registered {
+        let live = Arc::new(Live {
+            pod,
+            direction,
+            source,
+            counters: io::Counters::new(),
+            path: OnceLock::new(),
+            judged: OnceLock::new(),
+            order: Order::default(),
+        });
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.shard(id).insert(id, Arc::clone(&live));
+        Registered { registry: Arc::clone(self), id, live }
+    }
+
+    /// Judges every connection again, each by what was known of it when it came.
+    pub(crate) fn judge_again(&self, policies: &PolicySet) {
+        self.for_each(|live| live.judge_again(policies));
+    }
+
+    /// Ends every connection, or those of one pod.
+    pub(crate) fn close_all(&self, pod: Option<&PodUid>, ending: Ending) {
+        self.for_each(|live| {
+            if pod.is_none_or(|pod| live.pod == *pod) {
+                live.close(ending);
+            }
+        });
+    }
+
+    /// All connections by pod, in the order in which they came.
+    pub(crate) fn by_pod(&self) -> HashMap<PodUid, Vec<Arc<Live>>> {
+        let mut all: Vec<(u64, Arc<Live>)> = Vec::new();
+        for shard in 0..SHARDS as u64 {
+            all.extend(self.shard(shard).iter().map(|(id, live)| (*id, Arc::clone(live))));
+        }
+        all.sort_by_key(|(id, _)| *id);
+        let mut by_pod: HashMap<PodUid, Vec<Arc<Live>>> = HashMap::new();
+        for (_, live) in all {
+            by_pod.entry(live.pod.clone()).or_default().push(live);
+        }
+        by_pod
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        (0..SHARDS as u64).map(|shard| self.shard(shard).len()).sum()
+    }
+
+    fn for_each(&self, visit: impl Fn(&Live)) {
+        for shard in 0..SHARDS as u64 {
+            // Taken out of the lock: a visit may be long, and connections come and go meanwhile.
+            let connections: Vec<Arc<Live>> = self.shard(shard).values().cloned().collect();
+            connections.iter().for_each(|live| visit(live));
+        }
+    }
+
+    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "the remainder is below SHARDS")]
+    fn shard(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Arc<Live>>> {
+        self.shards[(id % SHARDS as u64) as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registered {
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+}
+
+impl std::ops::Deref for Registered {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.live
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.registry.shard(self.id).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::{Action, Authorization, Scope};
+    use types::NamespacedName;
+
+    use super::*;
+
+    fn registered(registry: &Arc<Registry>, pod: &str) -> Registered {
+        registry.register(PodUid::from(pod), Direction::Inbound, "10.0.0.1:1".parse().unwrap())
+    }
+
+    fn judged() -> Judged {
+        let workload = Workload { namespace: Arc::from("shop"), ..Workload::default() };
+        let connection = Connection {
+            source_ip: "10.0.0.1".parse().unwrap(),
+            identity: None,
+            destination: "10.0.0.2:80".parse().unwrap(),
+        };
+        Judged { workload: Arc::new(workload), connection }
+    }
+
+    fn deny_all(namespace: &str) -> PolicySet {
+        let policy = Authorization {
+            key: NamespacedName::new(namespace, "deny-all"),
+            scope: Scope::Namespace,
+            action: Action::Allow,
+            dry_run: false,
+            rules: Vec::new(),
+        };
+        PolicySet::default().with([policy], [])
+    }
+
+    #[tokio::test]
+    async fn a_policy_change_ends_what_it_denies_and_nothing_else() {
+        let registry = Arc::new(Registry::default());
+        let (judged_one, unjudged) = (registered(&registry, "a"), registered(&registry, "a"));
+        judged_one.judge_by(judged());
+        registry.judge_again(&deny_all("elsewhere"));
+        assert!(judged_one.unless_closed(async { Ok(()) }).await.is_ok());
+        registry.judge_again(&deny_all("shop"));
+        let ended = judged_one.unless_closed(std::future::pending()).await;
+        assert!(matches!(ended, Err(ConnectionError::PolicyChange)));
+        assert!(unjudged.unless_closed(async { Ok(()) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_order_wakes_a_connection_that_waits() {
+        let registry = Arc::new(Registry::default());
+        let one = registered(&registry, "a");
+        let live = Arc::clone(one.live());
+        let waiting = tokio::spawn(async move { live.unless_closed(std::future::pending()).await });
+        tokio::task::yield_now().await;
+        registry.close_all(Some(&PodUid::from("b")), Ending::Drained);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        registry.close_all(Some(&PodUid::from("a")), Ending::Drained);
+        assert!(matches!(waiting.await.unwrap(), Err(ConnectionError::Drained)));
+    }
+
+    #[test]
+    fn connections_leave_the_registry_when_they_end() {
+        let registry = Arc::new(Registry::default());
+        let (one, two) = (registered(&registry, "a"), registered(&registry, "b"));
+        assert_eq!((registry.len(), registry.by_pod().len()), (2, 2));
+        drop(one);
+        assert_eq!(registry.by_pod().into_keys().collect::<Vec<_>>(), [PodUid::from("b")]);
+        drop(two);
+        assert_eq!(registry.len(), 0);
+    }
+}

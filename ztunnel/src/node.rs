@@ -1,0 +1,162 @@
+//! The proxy without control plane and ports of its own: pods, connections and what follows them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use discovery::View;
+use drain::{Task, Watch};
+use identity::CertificateStore;
+use policy::PolicySet;
+use telemetry::metrics::{ManagerMetrics, register_process, register_runtime};
+use telemetry::{AccessLog, Registry, TrafficMetrics};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::certificates;
+use crate::error::ZtunnelError;
+use crate::labels::Labels;
+use crate::live::{Ending, Registry as LiveRegistry};
+use crate::names::Names;
+use crate::pods::Pods;
+use crate::session::Follower;
+use crate::shared::{Settings, Shared};
+use crate::workers::Workers;
+
+/// How long label sets of workloads that left are kept at least; a rolling update sweeps once, not once per pod.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// What a node is made from; a test supplies its own.
+pub struct Parts {
+    /// The configuration.
+    pub config: Arc<config::Ztunnel>,
+    /// What is known of workloads and services.
+    pub view: View,
+    /// The policies of the moment.
+    pub policies: watch::Receiver<Arc<PolicySet>>,
+    /// Certificates of local workloads.
+    pub certificates: CertificateStore,
+    /// Where metrics are registered.
+    pub registry: Registry,
+    /// Where access records go.
+    pub access: AccessLog,
+    /// The drain of the process.
+    pub drain: Watch,
+}
+
+/// The pods of a node and their connections.
+pub struct Node {
+    shared: Arc<Shared>,
+    pods: Pods,
+    drain: Watch,
+    /// Ends with the node.
+    _followers: JoinSet<()>,
+}
+
+impl Node {
+    /// Starts the workers and the tasks that follow discovery and policy; serves no pod yet.
+    ///
+    /// # Errors
+    /// When the process may not do what serving a pod takes.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new(parts: Parts) -> Result<Self, ZtunnelError> {
+        let Parts { config, view, policies, certificates, registry, access, drain } = parts;
+        let keeps_source = may_keep_source(&config)?;
+        let traffic = TrafficMetrics::new(&registry);
+        let shared = Arc::new(Shared {
+            settings: Settings::new(&config, keeps_source),
+            view,
+            policies,
+            certificates,
+            access,
+            labels: Labels::new(traffic),
+            live: Arc::new(LiveRegistry::default()),
+            names: Names::default(),
+        });
+        let environment = |source| ZtunnelError::Environment { what: "cannot start worker threads", source };
+        let workers = Workers::start(config.worker_threads).map_err(environment)?;
+        let runtimes = workers.handles().cloned().chain([tokio::runtime::Handle::current()]).collect();
+        register_runtime(&registry, runtimes);
+        register_process(&registry);
+        let pods = Pods::new(Arc::clone(&shared), workers, ManagerMetrics::new(&registry), drain.clone());
+        let mut followers = JoinSet::new();
+        followers.spawn(certificates::follow(shared.view.clone(), shared.certificates.clone()));
+        followers.spawn(follow_policies(Arc::clone(&shared)));
+        followers.spawn(sweep_labels(Arc::clone(&shared)));
+        followers.spawn(end_at_deadline(Arc::clone(&shared), drain.clone()));
+        Ok(Self { shared, pods, drain, _followers: followers })
+    }
+
+    /// Serves what the node agent at `socket` says, until the process drains.
+    ///
+    /// `readiness` is settled while a snapshot is complete and no pod waits for another try.
+    ///
+    /// # Errors
+    /// When the agent breaks the protocol in a way that only a new process can mend.
+    pub async fn follow_agent(&self, socket: &Path, readiness: Task) -> Result<(), ZtunnelError> {
+        let follower =
+            Follower { socket: socket.to_owned(), pods: self.pods.clone(), readiness, drain: self.drain.clone() };
+        follower.run().await
+    }
+
+    /// How many connections are live; of a tunnel each stream is one.
+    #[must_use]
+    pub fn live_connections(&self) -> usize {
+        self.shared.live.len()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn pods(&self) -> &Pods {
+        &self.pods
+    }
+}
+
+/// Whether connections to applications can come from their clients' addresses; checks on the way what nothing works
+/// without.
+fn may_keep_source(config: &config::Ztunnel) -> Result<bool, ZtunnelError> {
+    let environment = |what| move |source| ZtunnelError::Environment { what, source };
+    let can_mark = linux::socket::can_set_mark().map_err(environment("cannot make a socket"))?;
+    if !can_mark {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        return Err(environment("cannot mark sockets: CAP_NET_ADMIN is missing")(source));
+    }
+    let own = linux::NetNs::current().map_err(environment("cannot open the own network namespace"))?;
+    own.run(|| ()).map_err(environment("cannot enter network namespaces: CAP_SYS_ADMIN is missing"))?;
+    match config.in_pod.original_source {
+        Some(wanted) => Ok(wanted),
+        None => linux::socket::can_be_transparent().map_err(environment("cannot make a socket")),
+    }
+}
+
+/// Judges live connections again whenever policies change.
+async fn follow_policies(shared: Arc<Shared>) {
+    let mut policies = shared.policies.clone();
+    policies.mark_unchanged();
+    while policies.changed().await.is_ok() {
+        let current = Arc::clone(&policies.borrow_and_update());
+        shared.live.judge_again(&current);
+    }
+}
+
+/// Lets go of what metrics remember of workloads that have left.
+async fn sweep_labels(shared: Arc<Shared>) {
+    let mut changes = shared.view.changes();
+    while changes.changed().await.is_ok() {
+        sleep(SWEEP).await;
+        changes.mark_unchanged();
+        shared.labels.sweep(&shared.view);
+    }
+}
+
+/// Ends what is live when the process has no more time.
+async fn end_at_deadline(shared: Arc<Shared>, drain: Watch) {
+    drain.deadline_passed().await;
+    shared.live.close_all(None, Ending::Drained);
+}

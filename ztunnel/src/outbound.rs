@@ -1,0 +1,255 @@
+//! Connections that a pod makes: port 15001.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use discovery::{ResolveError, Route, Service, Upstream, Workload, is_loop, resolve};
+use hbone::client::Connect;
+use hbone::{DialError, Forwarded, TraceParent};
+use telemetry::traffic::{ConnectionLabels, Reporter, Security};
+use telemetry::{Direction, Party};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use types::{Authority, Identity, WorkloadUid};
+
+use crate::connect;
+use crate::end::{Description, Record, end};
+use crate::error::ConnectionError;
+use crate::labels::{baggage, log_party, service_labels};
+use crate::lane::{Lane, PoolKey};
+use crate::live::{Live, Path, Registered};
+use crate::shared::CONNECT_DEADLINE;
+
+/// The least time that one endpoint of several gets.
+const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// What the connection continues through.
+enum Onward {
+    Tcp(TcpStream),
+    Hbone(hbone::Stream),
+}
+
+/// Carries one connection from accept to end.
+pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr) {
+    let _guard = lane.drain.guard();
+    let Ok(local) = stream.local_addr() else { return };
+    let live = lane.register(Direction::Outbound, peer);
+    let mut record = Record::begin(Direction::Outbound, peer, local);
+    let outcome = live.unless_closed(carry(&lane, &live, &mut record, &mut stream)).await;
+    if outcome.is_err() {
+        connect::cut(&stream);
+    }
+    end(&lane.shared, record, &live, outcome);
+}
+
+async fn carry(
+    lane: &Arc<Lane>,
+    live: &Registered,
+    record: &mut Record,
+    stream: &mut TcpStream,
+) -> Result<(), ConnectionError> {
+    let destination = original_destination(record, stream)?;
+    // Boxed: what connecting needs, a connection that idles for hours must not keep.
+    match Box::pin(connect(lane, live, record, destination)).await? {
+        Onward::Tcp(onward) => io::copy_bidirectional(stream, onward, &live.counters).await?,
+        Onward::Hbone(onward) => io::copy_bidirectional(stream, onward, &live.counters).await?,
+    }
+    Ok(())
+}
+
+/// Where the pod wanted to connect to; a connection to this very listener was not redirected, and leads nowhere.
+fn original_destination(record: &mut Record, stream: &TcpStream) -> Result<SocketAddr, ConnectionError> {
+    let local = record.destination_address;
+    let destination = linux::socket::original_destination(stream).map_err(ConnectionError::OriginalDestination)?;
+    record.destination_address = destination;
+    if is_loop(destination) || destination == SocketAddr::new(local.ip().to_canonical(), local.port()) {
+        return Err(ConnectionError::Loop);
+    }
+    Ok(destination)
+}
+
+/// Resolves and connects; endpoints that fail before a byte was sent are passed over.
+async fn connect(
+    lane: &Arc<Lane>,
+    live: &Registered,
+    record: &mut Record,
+    destination: SocketAddr,
+) -> Result<Onward, ConnectionError> {
+    let source = lane.local_workload().await?;
+    let deadline = Instant::now() + CONNECT_DEADLINE;
+    let mut failed: Vec<WorkloadUid> = Vec::new();
+    let mut last: Option<(Route, ConnectionError)> = None;
+    loop {
+        let view = &lane.shared.view;
+        let route = match resolve(view, &source, destination, &failed, &mut rand::rng()) {
+            Ok(route) => route,
+            Err(error) => return Err(give_up(lane, live, record, &source, last, error)),
+        };
+        match attempt(lane, live.source, &source, route.clone(), deadline).await {
+            Ok((onward, route)) => {
+                describe(lane, live.live(), record, &source, &route);
+                let (actual, is_hbone) = (record.destination_address, matches!(onward, Onward::Hbone(_)));
+                let _ = live.path.set(Path { original: Some(destination.to_string()), actual, is_hbone });
+                return Ok(onward);
+            }
+            Err(error) => match route.upstream().map(|upstream| upstream.workload.uid.clone()) {
+                Some(uid) if error.permits_another_endpoint() && Instant::now() < deadline => {
+                    tracing::debug!(%destination, endpoint = %uid, %error, "trying another endpoint");
+                    failed.push(uid);
+                    last = Some((route, error));
+                }
+                _ => {
+                    describe(lane, live.live(), record, &source, &route);
+                    return Err(error);
+                }
+            },
+        }
+    }
+}
+
+/// Nobody is left to try: what went wrong last says more than that nothing is left.
+fn give_up(
+    lane: &Lane,
+    live: &Registered,
+    record: &mut Record,
+    source: &Arc<Workload>,
+    last: Option<(Route, ConnectionError)>,
+    error: ResolveError,
+) -> ConnectionError {
+    match last {
+        Some((route, cause)) => {
+            describe(lane, live.live(), record, source, &route);
+            cause
+        }
+        None => error.into(),
+    }
+}
+
+/// Connects along one route; gives the route back as it was in the end, with names resolved.
+async fn attempt(
+    lane: &Arc<Lane>,
+    client: SocketAddr,
+    source: &Arc<Workload>,
+    route: Route,
+    deadline: Instant,
+) -> Result<(Onward, Route), ConnectionError> {
+    let route = match route {
+        Route::Unresolved(unresolved) => {
+            let answers = lane.shared.names.resolve(unresolved.hostname()).await?;
+            unresolved.resolved(&answers, &mut rand::rng())?
+        }
+        route => route,
+    };
+    let onward = match &route {
+        Route::Passthrough { destination, .. } => Onward::Tcp(connect::tcp(lane, *destination, None, deadline).await?),
+        Route::Tcp { destination, upstream } => {
+            let deadline = attempt_deadline(upstream, deadline);
+            Onward::Tcp(connect::tcp(lane, *destination, None, deadline).await?)
+        }
+        Route::Hbone { destination, authority, expected, upstream } => {
+            let key = PoolKey {
+                source: source.identity(),
+                expected: expected.clone(),
+                destination: *destination,
+                source_ip: client.ip(),
+            };
+            let service = upstream.service.as_deref();
+            let request = request(source, client, authority, service);
+            let deadline = attempt_deadline(upstream, deadline);
+            Onward::Hbone(tunnel(lane, key, &request, deadline).await?)
+        }
+        Route::Unresolved(unresolved) => {
+            return Err(ResolveError::NoAddress { workload: unresolved.upstream.workload.uid.clone() }.into());
+        }
+    };
+    Ok((onward, route))
+}
+
+/// One endpoint of a service must not use up the time of the others.
+fn attempt_deadline(upstream: &Upstream, deadline: Instant) -> Instant {
+    if upstream.service.is_none() {
+        return deadline;
+    }
+    let now = Instant::now();
+    let share = (deadline.saturating_duration_since(now) / 2).max(LEAST_ATTEMPT);
+    deadline.min(now + share)
+}
+
+fn request(source: &Workload, client: SocketAddr, authority: &Authority, service: Option<&Service>) -> Connect {
+    Connect {
+        authority: authority.clone(),
+        baggage: Some(baggage(source)),
+        forwarded: Some(Forwarded { client: Some(client), host: service.map(|service| service.hostname.clone()) }),
+        traceparent: Some(TraceParent::random(&mut rand::rng())),
+        network: None,
+    }
+}
+
+async fn tunnel(
+    lane: &Arc<Lane>,
+    key: PoolKey,
+    request: &Connect,
+    deadline: Instant,
+) -> Result<hbone::Stream, ConnectionError> {
+    let dial = || {
+        let (lane, key) = (Arc::downgrade(lane), key.clone());
+        // The pool outlives none of its lanes, but its dials must not keep one alive.
+        async move {
+            let lane = lane
+                .upgrade()
+                .ok_or_else(|| DialError::connect(std::io::Error::from(std::io::ErrorKind::NotConnected)))?;
+            dial(&lane, &key).await
+        }
+    };
+    let connected = lane.pool.open(&key, request, deadline, dial).await.map_err(ConnectionError::from_tunnel)?;
+    Ok(connected.stream)
+}
+
+/// Makes the connection that tunnels share: from inside the pod, proven by the pod's certificate.
+async fn dial(lane: &Lane, key: &PoolKey) -> Result<tls::TlsStream<TcpStream>, DialError> {
+    let deadline = Instant::now() + lane.shared.settings.hbone.dial_timeout;
+    let certificate = lane.shared.certificates.certificate(&key.source).await.map_err(DialError::tls)?;
+    let stream = connect::tunnel(lane, key.destination, deadline).await.map_err(DialError::connect)?;
+    let (stream, peer) = tls::connect(stream, &certificate, &key.expected).await.map_err(DialError::tls)?;
+    tracing::debug!(destination = %key.destination, identity = %peer.identity, "HBONE connection established");
+    Ok(stream)
+}
+
+/// Tells log and metrics who talks to whom.
+fn describe(lane: &Lane, live: &Arc<Live>, record: &mut Record, source: &Arc<Workload>, route: &Route) {
+    let (labels, destination) = (&lane.shared.labels, route.upstream().map(|upstream| &upstream.workload));
+    let service = match route {
+        Route::Passthrough { service, .. } => service.as_ref(),
+        route => route.upstream().and_then(|upstream| upstream.service.as_ref()),
+    };
+    let mut identities: Option<(Identity, Identity)> = None;
+    match route {
+        Route::Hbone { destination: address, authority, upstream, .. } => {
+            record.destination_address = *address;
+            record.hbone_address = Some(authority.clone());
+            identities = Some((source.identity(), upstream.workload.identity()));
+        }
+        Route::Tcp { destination: address, .. } | Route::Passthrough { destination: address, .. } => {
+            record.destination_address = *address;
+        }
+        Route::Unresolved(_) => {}
+    }
+    let (own, theirs) = identities.unzip();
+    let security = if own.is_some() { Security::MutualTls } else { Security::Unknown };
+    let labels = ConnectionLabels {
+        reporter: Reporter::Source,
+        source: labels.workload(source, own.as_ref()),
+        destination: destination
+            .map_or_else(|| labels.unknown(), |destination| labels.workload(destination, theirs.as_ref())),
+        service: service.map(|service| service_labels(service)).unwrap_or_default(),
+        security,
+    };
+    let description = Description {
+        source: log_party(source, own),
+        destination: destination.map_or_else(Party::default, |destination| log_party(destination, theirs)),
+        service: service.map(|service| service.hostname.clone()),
+        labels,
+    };
+    record.describe(&lane.shared, live, description);
+}

@@ -1,0 +1,227 @@
+//! The whole program: control plane, node, ports of its own, and the end.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use drain::{Readiness, Trigger};
+use identity::{CaClient, CaOptions, CertificateStore, Clock};
+use linux::socket::ListenOptions;
+use policy::PolicySet;
+use telemetry::Registry;
+use telemetry::http::{self, Router};
+use telemetry::log::Logging;
+use telemetry::metrics::{XdsMetrics, set_build};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{info, warn};
+use xds::client::Termination;
+use xds::delta::Mode;
+use xds::feed::{AddressFeed, PolicyFeed};
+use xds::node::NodeProxy;
+
+use crate::admin::{Admin, status_routes};
+use crate::channel;
+use crate::error::ZtunnelError;
+use crate::node::{Node, Parts};
+
+/// Runs the node proxy until `trigger` has been started, by whomever, and its drain is over.
+///
+/// To be called on a runtime of one thread, which carries everything but connections.
+///
+/// # Errors
+/// When the process lacks a capability or a port, or when the node agent breaks the protocol; a new process is then
+/// the remedy.
+pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -> Result<(), ZtunnelError> {
+    let drain = trigger.watch();
+    announce(&config);
+    let config = Arc::new(config);
+    let registry = Registry::new();
+    set_build(&registry, "ztunnel", &build_tag(&config));
+    let readiness = Readiness::new();
+    let state_manager = readiness.task("state manager");
+    let proxy_manager = readiness.task("workload proxy manager");
+
+    let discovery = discovery::Writer::new(config.own.network.as_str(), config.own.node_name.as_deref().map(Arc::from));
+    let view = discovery.view();
+    let (policies, policies_seen) = watch::channel(Arc::new(PolicySet::default()));
+    let client = discovery_client(&config, &registry, discovery, policies);
+    let node = Node::new(Parts {
+        config: Arc::clone(&config),
+        view,
+        policies: policies_seen,
+        certificates: certificates(&config),
+        registry: registry.clone(),
+        access: logging.access(),
+        drain: drain.clone(),
+    })?;
+    let node = Arc::new(node);
+
+    let admin = Admin::new(Arc::clone(&config), Arc::clone(&node), logging.filter(), trigger.clone());
+    let servers = serve(&config, &admin, &registry, &readiness, &drain)?;
+
+    let (discovering, mut is_ready) = client;
+    let ready = drain.unless_draining(async { is_ready.wait_for(|ready| *ready).await.is_ok() }).await;
+    let outcome = if ready == Some(true) {
+        state_manager.complete();
+        info!("discovery is complete; following the node agent");
+        node.follow_agent(&config.in_pod.socket, proxy_manager).await
+    } else {
+        Ok(())
+    };
+    if outcome.is_err() {
+        // Whoever connects meanwhile is better off with the process that replaces this one.
+        trigger.start(config.drain_deadline);
+    }
+    let drained = trigger.finished().await;
+    info!(?drained, "drained");
+    drop((servers, discovering));
+    outcome
+}
+
+fn announce(config: &config::Ztunnel) {
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.own.node_name.as_deref().unwrap_or_default(),
+        workers = config.worker_threads,
+        "starting"
+    );
+    for (name, instead) in &config.not_honoured {
+        warn!(name, instead, "a variable is not honoured");
+    }
+    match linux::process::raise_open_files() {
+        Ok(limit) => info!(limit, "raised the limit of open files"),
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+/// What `istio_build` shows: the version that the operator deployed, or else our own.
+fn build_tag(config: &config::Ztunnel) -> String {
+    let deployed = config.own.metadata.get("ISTIO_VERSION").and_then(|version| version.as_str());
+    deployed.unwrap_or(env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+fn certificates(config: &config::Ztunnel) -> CertificateStore {
+    let options = CaOptions {
+        cluster_id: config.own.cluster_id.clone(),
+        ttl: config.secret_ttl,
+        impersonates: true,
+        headers: config.ca.headers.clone(),
+        key_exchange: tls::KeyExchange::default(),
+    };
+    let connect = channel::factory(config.ca.clone(), config.control_plane_tls12);
+    CertificateStore::new(CaClient::new(connect, channel::token(&config.token), options), Clock::system())
+}
+
+/// Starts the discovery client; without discovery server it is never ready, and no pod is ever served.
+fn discovery_client(
+    config: &config::Ztunnel,
+    registry: &Registry,
+    writer: discovery::Writer,
+    policies: watch::Sender<Arc<PolicySet>>,
+) -> (OnDrop<Infallible>, watch::Receiver<bool>) {
+    let Some(endpoint) = &config.xds else {
+        warn!("discovery is turned off; no pod will be served");
+        let (sender, ready) = watch::channel(false);
+        let forever = async move {
+            let _open = (writer, policies, sender);
+            std::future::pending().await
+        };
+        return (OnDrop(tokio::spawn(forever)), ready);
+    };
+    let options = xds::client::Options {
+        node: introduction(config).to_node(),
+        channel: channel::factory(endpoint.clone(), config.control_plane_tls12),
+        metadata: channel::metadata(endpoint, channel::token(&config.token), &config.own.cluster_id),
+        observer: Arc::new(Counting(XdsMetrics::new(registry))),
+    };
+    let mut client = xds::client::Client::new(options);
+    client.subscribe(proto::ADDRESS_TYPE, Mode::Wildcard, AddressFeed::new(writer));
+    client.subscribe(proto::AUTHORIZATION_TYPE, Mode::Wildcard, PolicyFeed::new(policies));
+    let ready = client.ready();
+    (OnDrop(tokio::spawn(client.run())), ready)
+}
+
+fn introduction(config: &config::Ztunnel) -> NodeProxy {
+    let own = &config.own;
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let metadata: BTreeMap<String, String> =
+        own.metadata.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+    NodeProxy {
+        instance_ip: own.instance_ip.to_string(),
+        pod_name: own.pod_name.clone(),
+        namespace: own.pod_namespace.clone(),
+        node_name: own.node_name.clone().unwrap_or_default(),
+        cluster_id: own.cluster_id.clone(),
+        metadata,
+    }
+}
+
+/// A task that ends with its owner.
+struct OnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for OnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Counting(XdsMetrics);
+
+impl xds::client::Observer for Counting {
+    fn terminated(&self, termination: Termination) {
+        self.0.terminated(termination.label());
+    }
+
+    fn received(&self, type_url: &str, resource_bytes: usize) {
+        // A server chooses what it sends, and must not choose how many label values there are.
+        let known = [proto::ADDRESS_TYPE, proto::AUTHORIZATION_TYPE];
+        let url = known.into_iter().find(|known| *known == type_url).unwrap_or("unknown");
+        self.0.received(url, resource_bytes as u64);
+    }
+}
+
+/// Opens the proxy's own ports: admin on loopback, metrics and readiness on all addresses.
+fn serve(
+    config: &config::Ztunnel,
+    admin: &Admin,
+    registry: &Registry,
+    readiness: &Readiness,
+    drain: &drain::Watch,
+) -> Result<JoinSet<()>, ZtunnelError> {
+    let mut servers = JoinSet::new();
+    let mut start = |address: SocketAddr, router: Router| -> Result<(), ZtunnelError> {
+        let listener = listen(address)?;
+        let drain = drain.clone();
+        // They answer until the drain is over: that is when operators look.
+        servers.spawn(http::serve(listener, router, async move { drain.deadline_passed().await }));
+        Ok(())
+    };
+    let (ports, ipv6) = (config.ports, config.in_pod.ipv6);
+    start(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.admin), admin.routes())?;
+    if ipv6 && let Err(error) = start(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), ports.admin), admin.routes()) {
+        warn!(error = &error as &dyn std::error::Error, "no admin port on ::1");
+    }
+    let any = |port| SocketAddr::new(any_address(ipv6), port);
+    let (metrics, ready) = status_routes(registry, readiness);
+    start(any(ports.stats), metrics)?;
+    start(any(ports.readiness), ready)?;
+    Ok(servers)
+}
+
+/// The wildcard address that works here: kernels without IPv6 refuse even to make the socket.
+fn any_address(ipv6: bool) -> IpAddr {
+    let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+    if ipv6 && linux::socket::listen(any, &ListenOptions::default()).is_ok() {
+        any.ip()
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, ZtunnelError> {
+    let listener = linux::socket::listen(address, &ListenOptions::default());
+    listener.and_then(TcpListener::from_std).map_err(|source| ZtunnelError::Listen { address, source })
+}

@@ -1,0 +1,80 @@
+//! What all connections of the node share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use discovery::View;
+use identity::CertificateStore;
+use policy::PolicySet;
+use telemetry::AccessLog;
+use tokio::sync::watch;
+
+use crate::labels::Labels;
+use crate::live::Registry;
+use crate::names::Names;
+
+/// How long a connection waits for discovery to learn of the pod it belongs to.
+pub(crate) const LOCAL_WORKLOAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long connecting may take, over all endpoints that are tried.
+pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What all connections of the node share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) view: View,
+    pub(crate) policies: watch::Receiver<Arc<PolicySet>>,
+    pub(crate) certificates: CertificateStore,
+    pub(crate) access: AccessLog,
+    pub(crate) labels: Labels,
+    pub(crate) live: Arc<Registry>,
+    pub(crate) names: Names,
+}
+
+/// What of the configuration connections look at.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The mark on every socket inside a pod.
+    pub(crate) mark: u32,
+    /// SO_REUSEPORT on listeners inside pods.
+    pub(crate) reuse_port: bool,
+    /// Listen on both families.
+    pub(crate) ipv6: bool,
+    /// Keep the client's address towards the application.
+    pub(crate) keeps_source: bool,
+    pub(crate) keepalive: Option<linux::socket::Keepalive>,
+    pub(crate) user_timeout: Option<Duration>,
+    pub(crate) hbone: hbone::Parameters,
+    /// Describe the destination in the answer to CONNECT.
+    pub(crate) response_baggage: bool,
+    /// Log policy decisions at level info.
+    pub(crate) authorization_info_log: bool,
+}
+
+impl Settings {
+    pub(crate) fn new(config: &config::Ztunnel, keeps_source: bool) -> Self {
+        let keepalive = config.keepalive.as_ref();
+        Self {
+            mark: config.in_pod.mark,
+            reuse_port: config.in_pod.reuse_port,
+            ipv6: config.in_pod.ipv6,
+            keeps_source,
+            keepalive: keepalive.map(|keepalive| linux::socket::Keepalive {
+                time: keepalive.time,
+                interval: keepalive.interval,
+                retries: keepalive.retries,
+            }),
+            user_timeout: keepalive.and_then(|keepalive| keepalive.user_timeout),
+            hbone: hbone::Parameters {
+                stream_window: config.http2.stream_window,
+                connection_window: config.http2.connection_window,
+                frame_size: config.http2.frame_size,
+                client_streams: usize::from(config.http2.pool_max_streams),
+                idle_timeout: config.http2.pool_unused_release,
+                ..hbone::Parameters::default()
+            },
+            response_baggage: config.response_baggage,
+            authorization_info_log: config.authorization_info_log,
+        }
+    }
+}
