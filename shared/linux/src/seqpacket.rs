@@ -180,6 +180,13 @@ impl AsRawFd for Connection {
     }
 }
 
+impl From<OwnedFd> for Connection {
+    /// Takes up a connection of another process of ours, which must have been made by this module.
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+}
+
 impl From<Connection> for OwnedFd {
     fn from(connection: Connection) -> Self {
         connection.socket
