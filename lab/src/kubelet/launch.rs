@@ -1,0 +1,151 @@
+//! Starts and ends the process of a container.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use linux::NetNs;
+use linux::mount::Mount;
+use linux::process::{Confinement, Mounts, Signal, confine, kill, kill_group, mount_namespace_of};
+use tokio::process::{Child, Command};
+
+use super::image::Program;
+use super::roster::Process;
+
+/// Everything that a container's process starts with.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) program: Program,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) network: NetNs,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) host_name: String,
+    pub(crate) directory: PathBuf,
+}
+
+/// A container's process.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pid: u32,
+    process: Option<Process>,
+    /// The mount namespace as `/proc` names it: every process of the container is in it.
+    namespace: Option<PathBuf>,
+}
+
+/// Starts it. Blocks for some milliseconds; needs a Tokio runtime.
+///
+/// # Errors
+/// Which step failed.
+pub(crate) fn start(plan: Plan) -> io::Result<Running> {
+    let mut command = std::process::Command::new(&plan.program.path);
+    command
+        .arg0(&plan.program.name)
+        .args(&plan.program.arguments)
+        .env_clear()
+        .envs(plan.environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let confinement = Confinement {
+        network: Some(plan.network.clone()),
+        mounts: Mounts::Private(plan.mounts),
+        host_name: Some(plan.host_name),
+        directory: Some(plan.directory),
+        new_session: true,
+        parent_death: None,
+    };
+    let report = confine(&mut command, &confinement)?;
+    let child = Command::from(command).spawn().map_err(|error| report.explain(error))?;
+    let pid = child.id().ok_or_else(|| io::Error::other("the process ended before it began"))?;
+    // A program that has ended already has no namespaces to enter any more; that is not an error.
+    let process = mount_namespace_of(pid).ok().map(|mounts| Process {
+        network: plan.network,
+        mounts,
+        environment: plan.environment,
+    });
+    let namespace = namespace_of(pid).filter(|found| namespace_of(std::process::id()).as_ref() != Some(found));
+    Ok(Running { child, pid, process, namespace })
+}
+
+impl Running {
+    /// How to enter the container, if it still ran when it was looked at.
+    pub(crate) fn process(&self) -> Option<Process> {
+        self.process.clone()
+    }
+
+    /// Asks the process to end, and after `grace` ends it. Returns once it has ended.
+    pub(crate) async fn end(&mut self, grace: Duration) -> io::Result<std::process::ExitStatus> {
+        kill(self.pid, Signal::Terminate)?;
+        match tokio::time::timeout(grace, self.child.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                kill(self.pid, Signal::Kill)?;
+                // No deadline: the kernel ends a killed process, and there is nothing else to wait for.
+                self.child.wait().await
+            }
+        }
+    }
+
+    /// Ends what the container's process left behind, and what was started in it from outside.
+    pub(crate) fn sweep(&self) {
+        // What never left the session that the container began with is ended even without knowing its namespace.
+        if let Err(error) = kill_group(self.pid, Signal::Kill) {
+            tracing::debug!(%error, pid = self.pid, "a container's processes cannot be ended");
+        }
+        for pid in self.namespace.iter().flat_map(|namespace| processes_in(namespace)) {
+            if let Err(error) = kill(pid, Signal::Kill) {
+                tracing::debug!(%error, pid, "a container's process cannot be ended");
+            }
+        }
+    }
+}
+
+/// The processes whose mount namespace is this one.
+fn processes_in(namespace: &Path) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| namespace_of(*pid).is_some_and(|found| found == namespace))
+        .collect()
+}
+
+fn namespace_of(pid: u32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
+}
+
+/// A process that runs `program` inside a running container or in a network namespace of the lab.
+///
+/// # Errors
+/// Which step failed.
+pub(crate) fn enter(
+    program: &Program,
+    environment: &[(String, String)],
+    network: &NetNs,
+    mounts: Option<&Process>,
+    standard: [Stdio; 3],
+) -> io::Result<Child> {
+    let mut command = std::process::Command::new(&program.path);
+    let [input, output, error] = standard;
+    command
+        .arg0(&program.name)
+        .args(&program.arguments)
+        .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(input)
+        .stdout(output)
+        .stderr(error);
+    let confinement = Confinement {
+        network: Some(network.clone()),
+        mounts: mounts.map_or(Mounts::Inherited, |process| Mounts::Of(Arc::clone(&process.mounts))),
+        host_name: None,
+        directory: Some(PathBuf::from("/")),
+        new_session: true,
+        parent_death: None,
+    };
+    let report = confine(&mut command, &confinement)?;
+    Command::from(command).kill_on_drop(true).spawn().map_err(|error| report.explain(error))
+}

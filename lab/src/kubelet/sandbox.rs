@@ -1,0 +1,115 @@
+//! A pod's network namespace: made, joined to its node by a veth, kept at a path for the node agent, and taken away.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use linux::route::Route;
+use linux::{NetNs, Prefix, link, netns, route, sysctl};
+
+use crate::fabric::Node;
+
+/// The pod's end of the veth.
+const INTERFACE: &str = "eth0";
+
+/// A pod's network.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    /// The pod's network namespace, or the node's for a pod on the host network.
+    pub(crate) network: NetNs,
+    /// The pod's address.
+    pub(crate) address: IpAddr,
+    kept: Option<Kept>,
+}
+
+/// What has to be taken away with the pod.
+#[derive(Debug)]
+struct Kept {
+    node: NetNs,
+    interface: String,
+    path: PathBuf,
+    address: Ipv4Addr,
+}
+
+impl Sandbox {
+    /// The node's own network.
+    pub(crate) fn of_host(node: &Node) -> Self {
+        Self { network: node.network.clone(), address: node.plan.address.into(), kept: None }
+    }
+
+    /// A network namespace of its own with `address`. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// The kernel's, named with the step; nothing is left behind.
+    pub(crate) fn create(node: &Node, uid: &str, address: Ipv4Addr) -> io::Result<Self> {
+        let network = NetNs::create()?;
+        let kept = Kept {
+            node: node.network.clone(),
+            interface: interface_name(uid),
+            path: node.network_directory().join(uid),
+            address,
+        };
+        let sandbox = Self { network, address: address.into(), kept: Some(kept) };
+        match sandbox.connect(node, address) {
+            Ok(()) => Ok(sandbox),
+            Err(error) => {
+                sandbox.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the network away; what processes still hold of it lives until they end. Returns the address that is free
+    /// now.
+    pub(crate) fn remove(self) -> Option<Ipv4Addr> {
+        let kept = self.kept?;
+        let deleted = kept.node.run(|| link::delete(&kept.interface)).and_then(|deleted| deleted);
+        for outcome in [deleted, netns::unbind(&kept.path)] {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, interface = kept.interface, "a pod's network is not wholly gone");
+            }
+        }
+        Some(kept.address)
+    }
+
+    fn connect(&self, node: &Node, address: Ipv4Addr) -> io::Result<()> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        std::fs::create_dir_all(node.network_directory())?;
+        let own = Prefix::host(address.into());
+        node.network.run(|| -> io::Result<()> {
+            link::add_veth(&kept.interface, INTERFACE, &self.network)?;
+            link::set_up(&kept.interface)
+        })??;
+        let gateway = IpAddr::V4(node.plan.gateway());
+        self.network.run(|| -> io::Result<()> {
+            // Namespaces begin with the host's setting, which may drop what the mesh sends with a pod's own address.
+            sysctl::write("net/ipv4/conf/all/rp_filter", "0")?;
+            sysctl::write(&format!("net/ipv4/conf/{INTERFACE}/rp_filter"), "0")?;
+            link::set_up("lo")?;
+            link::add_address(INTERFACE, own)?;
+            link::set_up(INTERFACE)?;
+            route::add(&Route::on_link(Prefix::host(gateway), INTERFACE))?;
+            route::add(&Route::via(Prefix::ANY_V4, gateway))
+        })??;
+        let source = Some(IpAddr::V4(node.plan.address));
+        let to_pod = Route { source, ..Route::on_link(own, &kept.interface) };
+        node.network.run(|| route::add(&to_pod))??;
+        self.network.bind_to(&kept.path)
+    }
+}
+
+/// Interface names hold 15 bytes; the first part of a uid is as good as unique on one node.
+fn interface_name(uid: &str) -> String {
+    let letters: String = uid.chars().filter(char::is_ascii_alphanumeric).take(11).collect();
+    format!("veth{letters}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_fit() {
+        assert_eq!(interface_name("0a1b2c3d-4e5f-6789-abcd-ef0123456789"), "veth0a1b2c3d4e5");
+    }
+}
