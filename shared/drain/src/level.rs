@@ -30,9 +30,9 @@ impl State {
 pub(crate) struct Level {
     state: watch::Sender<State>,
     work: TaskTracker,
-    outer: Option<Arc<Level>>,
+    outer: Option<Arc<Self>>,
     /// Drains inside this one; those whose handles are all gone are swept when another is made.
-    inner: Mutex<Vec<Weak<Level>>>,
+    inner: Mutex<Vec<Weak<Self>>>,
 }
 
 impl Level {
@@ -115,5 +115,11 @@ impl Level {
 
     pub(crate) fn live(&self) -> usize {
         self.work.len()
+    }
+
+    /// How many drains inside this one are remembered.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }

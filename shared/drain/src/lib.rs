@@ -199,3 +199,6 @@ impl Watch {
 pub struct Guard {
     _tokens: Vec<TaskTrackerToken>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// ```
 /// let readiness = drain::Readiness::new();
 /// let task = readiness.task("state manager");
-/// assert_eq!(readiness.pending(), ["state manager"]);
+/// assert_eq!(readiness.pending(), ["state manager".into()]);
 /// task.complete();
 /// assert!(readiness.is_ready());
 /// ```

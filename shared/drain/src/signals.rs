@@ -19,8 +19,17 @@ pub enum Signal {
 /// its default, which is death, or nothing at all for the first process of a pid namespace.
 #[derive(Debug)]
 pub struct Signals {
-    terminate: Stream,
-    interrupt: Stream,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Kernel {
+        terminate: Stream,
+        interrupt: Stream,
+    },
+    #[cfg(test)]
+    Script(tokio::sync::mpsc::Receiver<Signal>),
 }
 
 impl Signals {
@@ -29,17 +38,33 @@ impl Signals {
     /// # Errors
     /// The kernel refused a handler.
     pub fn install() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { source: Source::Kernel { terminate, interrupt } })
     }
 
-    /// Waits for the next signal; without bound, because a program may run for ever.
+    #[cfg(test)]
+    pub(crate) fn scripted(script: tokio::sync::mpsc::Receiver<Signal>) -> Self {
+        Self { source: Source::Script(script) }
+    }
+
+    /// Waits for the next signal; without bound, because a program may run for ever. Cancelling loses nothing.
     pub async fn next(&mut self) -> Signal {
-        tokio::select! {
-            biased;
-            Some(()) = self.interrupt.recv() => Signal::Interrupt,
-            Some(()) = self.terminate.recv() => Signal::Terminate,
-            // Both streams ended: the runtime is going down, and nobody will signal any more.
-            else => std::future::pending().await,
+        let signal = match &mut self.source {
+            Source::Kernel { terminate, interrupt } => {
+                tokio::select! {
+                    biased;
+                    Some(()) = interrupt.recv() => Some(Signal::Interrupt),
+                    Some(()) = terminate.recv() => Some(Signal::Terminate),
+                    else => None,
+                }
+            }
+            #[cfg(test)]
+            Source::Script(script) => script.recv().await,
+        };
+        match signal {
+            Some(signal) => signal,
+            // The streams ended: the runtime is going down, and nobody will signal any more.
+            None => std::future::pending().await,
         }
     }
 }

@@ -37,18 +37,18 @@ pub async fn supervise<T>(
     program: impl Future<Output = T>,
 ) -> Ending<T> {
     let mut program = pin!(program);
-    let first = tokio::select! {
+    let watch = trigger.watch();
+    tokio::select! {
         biased;
         output = &mut program => return Ending::Finished(output),
-        signal = signals.next() => signal,
-        // Somebody else (an admin request) started the drain; a SIGINT now is the second request.
-        () = async { trigger.watch().draining().await } => Signal::Terminate,
-    };
-    info!(signal = ?first, ?grace, "draining");
-    trigger.start(grace);
-    let second = async {
-        while signals.next().await != Signal::Interrupt {}
-    };
+        signal = signals.next() => {
+            info!(?signal, ?grace, "draining");
+            trigger.start(grace);
+        }
+        // Somebody else started it, with a deadline of their own: an admin request, another part of the program.
+        () = watch.draining() => {}
+    }
+    let second = async { while signals.next().await != Signal::Interrupt {} };
     let overdue = async {
         let drained = trigger.finished().await;
         tokio::time::sleep(EPILOGUE).await;
@@ -60,7 +60,7 @@ pub async fn supervise<T>(
         () = second => Ending::Interrupted,
         drained = overdue => {
             warn!(?drained, "the program did not end with its drain");
-            Ending::Overdue { left: trigger.watch().live() }
+            Ending::Overdue { left: watch.live() }
         }
     }
 }

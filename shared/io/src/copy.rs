@@ -194,3 +194,6 @@ impl Copy {
         self.first.get_or_insert(CopyError { direction, operation, source });
     }
 }
+
+#[cfg(test)]
+mod tests;

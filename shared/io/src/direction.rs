@@ -172,7 +172,9 @@ impl Transfer {
         bytes: &[u8],
     ) -> Poll<Result<usize, Failure>> {
         let count = ready!(Pin::new(writer).poll_write(context, bytes))
-            .and_then(|count| if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count.min(bytes.len())) })
+            .and_then(
+                |count| if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count.min(bytes.len())) },
+            )
             .map_err(|error| (Operation::Write, error))?;
         self.is_unflushed = true;
         written.fetch_add(count as u64, Ordering::Relaxed);
