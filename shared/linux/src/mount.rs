@@ -1,7 +1,14 @@
 //! Mounts in the calling process's mount namespace.
 
+mod step;
+
 use std::io;
 use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, umount2};
+
+use crate::error::Named;
+pub(crate) use step::{Step, c_path, set_propagation};
 
 /// One step of preparing a file tree; see [`apply`] and [`crate::process::Confinement`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +19,7 @@ pub enum Mount {
         source: PathBuf,
         /// Where.
         target: PathBuf,
-        /// Refuses writes through `target`.
+        /// Refuses writes through `target` and what is mounted below it. Needs Linux 5.12.
         read_only: bool,
     },
     /// An empty file system in memory.
@@ -70,8 +77,10 @@ pub enum Mount {
 /// # Errors
 /// The first step that failed, named; earlier steps stay.
 pub fn apply(steps: &[Mount]) -> io::Result<()> {
-    let _ = steps;
-    todo!()
+    for step in steps {
+        Step::prepare(step)?.run().named(|| step.to_string())?;
+    }
+    Ok(())
 }
 
 /// Stops mounts from spreading out of this mount namespace, or into it.
@@ -79,7 +88,7 @@ pub fn apply(steps: &[Mount]) -> io::Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn make_private() -> io::Result<()> {
-    todo!()
+    set_propagation(c"/", MsFlags::MS_PRIVATE | MsFlags::MS_REC).named(|| "making mounts private".into())
 }
 
 /// Lets what is mounted below `target`, which must be a mount point, later spread to the mount namespaces that are
@@ -88,8 +97,9 @@ pub fn make_private() -> io::Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn make_shared(target: &Path) -> io::Result<()> {
-    let _ = target;
-    todo!()
+    let operation = || format!("sharing the mounts below {}", target.display());
+    let target = c_path(target).named(operation)?;
+    set_propagation(&target, MsFlags::MS_SHARED).named(operation)
 }
 
 /// Takes a mount away, at once for new users and when the last user is done for old ones. An absent one is fine.
@@ -97,6 +107,24 @@ pub fn make_shared(target: &Path) -> io::Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn unmount(target: &Path) -> io::Result<()> {
-    let _ = target;
-    todo!()
+    match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        // It is no mount point, or does not exist.
+        Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => Ok(()),
+        Err(error) => Err(error).named(|| format!("unmounting {}", target.display())),
+    }
+}
+
+impl std::fmt::Display for Mount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bind { source, target, .. } => write!(f, "showing {} at {}", source.display(), target.display()),
+            Self::Tmpfs { target, .. } => write!(f, "mounting a tmpfs on {}", target.display()),
+            Self::Overlay { directory, .. } => write!(f, "mounting an overlay on {}", directory.display()),
+            Self::Proc { target } => write!(f, "mounting proc on {}", target.display()),
+            Self::Directory { path, .. } => write!(f, "making directory {}", path.display()),
+            Self::Symlink { path, to } => write!(f, "making link {} to {}", path.display(), to.display()),
+            Self::Root { directory } => write!(f, "making {} the root directory", directory.display()),
+            Self::File { path } => write!(f, "making file {}", path.display()),
+        }
+    }
 }

@@ -8,6 +8,8 @@ mod behaviour {
     pub(crate) mod link;
     pub(crate) mod netns;
     pub(crate) mod nft;
+    pub(crate) mod packet;
+    pub(crate) mod process;
     pub(crate) mod route;
     pub(crate) mod seqpacket;
     pub(crate) mod socket;

@@ -1,10 +1,13 @@
 //! A namespace per test, and sockets that are waited for with a deadline.
 
+use std::error::Error;
+use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use linux::process::{Init, NamespaceError, Namespaces, is_privileged};
 use linux::socket::{ListenOptions, StreamOptions};
 use linux::{NetNs, link};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -14,7 +17,12 @@ use socket2::SockRef;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Runs `test` on a thread of its own in an empty network namespace whose `lo` is up.
+///
+/// An ordinary user runs this test again as root of new namespaces, or skips it where the kernel refuses them.
 pub(crate) fn in_namespace(test: fn()) {
+    if !is_privileged() {
+        return again_in_namespaces();
+    }
     let namespace = NetNs::create().unwrap();
     let thread = std::thread::Builder::new().name("test".into());
     let body = move || {
@@ -29,11 +37,32 @@ pub(crate) fn in_namespace(test: fn()) {
     }
 }
 
+fn again_in_namespaces() {
+    let thread = std::thread::current();
+    let name = thread.name().expect("the test harness names threads by their test").to_owned();
+    let arguments = [name.as_str(), "--exact", "--nocapture", "--test-threads=1"].map(OsString::from);
+    match Init::new(arguments, Namespaces::ALL).start() {
+        Ok(mut process) => assert!(process.wait().unwrap().success(), "{name} failed in namespaces of its own"),
+        Err(refused @ (NamespaceError::Setting { .. } | NamespaceError::Refused(_))) => println!("SKIPPED: {refused}"),
+        Err(error) => panic!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default()),
+    }
+}
+
 /// Waits until the socket has what `flags` ask for.
 pub(crate) fn wait_for(socket: &impl AsFd, flags: PollFlags) {
     let timeout: u16 = DEADLINE.as_millis().try_into().unwrap();
     let ready = poll(&mut [PollFd::new(socket.as_fd(), flags)], timeout).unwrap();
     assert_eq!(ready, 1, "nothing happened before the deadline");
+}
+
+/// Waits for a condition of which the kernel does not tell.
+#[expect(clippy::disallowed_methods, reason = "the condition is the kernel's, whose time no test can pause")]
+pub(crate) fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition did not become true before the deadline");
+        std::thread::yield_now();
+    }
 }
 
 /// A listener made with `options`.
