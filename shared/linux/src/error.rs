@@ -26,6 +26,11 @@ pub fn errno(error: &io::Error) -> Option<i32> {
     inner.downcast_ref::<crate::nft::ChangeError>().map(|change| change.errno)
 }
 
+/// Whether `errno` says that this kernel or namespace has no IPv6.
+pub fn is_no_ipv6(errno: i32) -> bool {
+    matches!(errno, libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+}
+
 /// Names the operation in an error.
 pub(crate) trait Named<T> {
     /// Wraps the error, if there is one, with the text that `operation` makes.

@@ -23,6 +23,6 @@ pub mod seqpacket;
 pub mod socket;
 pub mod sysctl;
 
-pub use error::{OperationError, errno};
+pub use error::{OperationError, errno, is_no_ipv6};
 pub use netns::NetNs;
 pub use prefix::{ParsePrefixError, Prefix};

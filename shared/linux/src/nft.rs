@@ -10,6 +10,7 @@ mod display;
 mod expression;
 mod model;
 mod read;
+mod register;
 mod transaction;
 mod wire;
 

@@ -8,6 +8,7 @@ mod first;
 mod inherited;
 mod init;
 mod namespaces;
+mod one;
 mod signal;
 
 pub use confine::{Confinement, Mounts, Report, confine, mount_namespace_of};

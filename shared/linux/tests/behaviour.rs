@@ -3,6 +3,7 @@
 //! Root runs the tests on threads of this process; an ordinary user's run starts this program again, per test, as
 //! root of a user namespace.
 
+#[cfg(test)]
 mod behaviour {
     pub(crate) mod capture;
     pub(crate) mod link;
@@ -11,6 +12,7 @@ mod behaviour {
     pub(crate) mod packet;
     pub(crate) mod process;
     pub(crate) mod route;
+    pub(crate) mod rulesets;
     pub(crate) mod seqpacket;
     pub(crate) mod socket;
     pub(crate) mod support;

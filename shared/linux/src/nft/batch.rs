@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use super::Change;
 use super::display::{InFamily, family_of};
-use super::expression::{Starts, octets, write_rule};
+use super::expression::{Starts, write_rule};
 use super::model::{Base, Chain, ChainKind, Element, Family, Hook, Policy, Rule, Set, Table};
+use super::register::octets;
 use super::wire::{COMMENT, KEY_BYTE_ORDER, LONGEST_COMMENT, Writer, kind};
 use crate::error::Named;
 use crate::netlink::{ACKNOWLEDGE, APPEND, CREATE};

@@ -1,17 +1,15 @@
-//! Statements as the expressions that the kernel runs: each loads into a register, compares a register, or acts.
+//! Statements as the expressions that the kernel runs, with what each needs to be known before it.
 
 use std::io;
-use std::net::IpAddr;
 
 use super::display::family_of;
 use super::model::{Family, Relation, Rule, Statement, Transport};
+use super::register::{
+    compare, compare_masked, expression, load, load_ct, load_meta, load_payload, load_random, look_up, mask_and_flip,
+    octets, operator, redirect, store, to_network_order, translate, verdict,
+};
 use super::wire::{Writer, kind};
 use crate::Prefix;
-
-/// The registers that the expressions use.
-const REGISTER: u32 = libc::NFT_REG_1.cast_unsigned();
-const SECOND_REGISTER: u32 = libc::NFT_REG_2.cast_unsigned();
-const VERDICT_REGISTER: u32 = libc::NFT_REG_VERDICT.cast_unsigned();
 
 /// Where in the packet a payload expression starts counting.
 const NETWORK_HEADER: u32 = 1;
@@ -19,9 +17,6 @@ const TRANSPORT_HEADER: u32 = 2;
 
 /// Length of an interface's name with padding (`IFNAMSIZ`).
 const INTERFACE_NAME: usize = 16;
-
-/// The port of a translation is given (`NF_NAT_RANGE_PROTO_SPECIFIED`).
-const PORT_GIVEN: u32 = 2;
 
 /// What the statements before have made sure of.
 struct Known {
@@ -115,7 +110,7 @@ fn write_statement(writer: &mut Writer, known: &mut Known, statement: &Statement
 fn write_action(writer: &mut Writer, known: &Known, statement: &Statement) -> io::Result<()> {
     match statement {
         Statement::SetMark(value) => {
-            immediate(writer, REGISTER, &value.to_ne_bytes());
+            load(writer, &value.to_ne_bytes());
             store(writer, "meta", libc::NFT_META_MARK);
         }
         Statement::SetMarkFromCt => {
@@ -123,7 +118,7 @@ fn write_action(writer: &mut Writer, known: &Known, statement: &Statement) -> io
             store(writer, "meta", libc::NFT_META_MARK);
         }
         Statement::SetCtMark(value) => {
-            immediate(writer, REGISTER, &value.to_ne_bytes());
+            load(writer, &value.to_ne_bytes());
             store(writer, "ct", libc::NFT_CT_MARK);
         }
         Statement::UpdateCtMark { keep, value } => {
@@ -133,16 +128,12 @@ fn write_action(writer: &mut Writer, known: &Known, statement: &Statement) -> io
             store(writer, "ct", libc::NFT_CT_MARK);
         }
         Statement::SetCtZone(zone) => {
-            immediate(writer, REGISTER, &zone.to_ne_bytes());
+            load(writer, &zone.to_ne_bytes());
             store(writer, "ct", libc::NFT_CT_ZONE);
         }
         Statement::Redirect(port) => {
             known.check_port_can_be_translated()?;
-            immediate(writer, REGISTER, &port.to_be_bytes());
-            expression(writer, "redir", |data| {
-                data.number(1, REGISTER);
-                data.number(3, PORT_GIVEN);
-            });
+            redirect(writer, *port);
         }
         Statement::DnatTo(to) => {
             known.check_port_can_be_translated()?;
@@ -263,10 +254,7 @@ impl Known {
 
     fn match_set(&mut self, writer: &mut Writer, side: Side, family: Family, set: &str) -> io::Result<()> {
         self.load_address(writer, side, family)?;
-        expression(writer, "lookup", |data| {
-            data.text(1, set);
-            data.number(2, REGISTER);
-        });
+        look_up(writer, set);
         Ok(())
     }
 }
@@ -280,145 +268,6 @@ fn match_interface(writer: &mut Writer, key: i32, relation: Relation, name: &str
     load_meta(writer, key);
     compare(writer, operator(relation), &padded);
     Ok(())
-}
-
-fn load_meta(writer: &mut Writer, key: i32) {
-    expression(writer, "meta", |data| {
-        data.number(2, key.cast_unsigned());
-        data.number(1, REGISTER);
-    });
-}
-
-fn load_ct(writer: &mut Writer, key: i32) {
-    expression(writer, "ct", |data| {
-        data.number(2, key.cast_unsigned());
-        data.number(1, REGISTER);
-    });
-}
-
-/// Sets a packet's or connection's property from the register.
-fn store(writer: &mut Writer, expression_name: &str, key: i32) {
-    // The attribute of the source register differs between the two.
-    let source = if expression_name == "meta" { 3 } else { 4 };
-    expression(writer, expression_name, |data| {
-        data.number(2, key.cast_unsigned());
-        data.number(source, REGISTER);
-    });
-}
-
-fn load_payload(writer: &mut Writer, base: u32, offset: u32, length: u32) {
-    expression(writer, "payload", |data| {
-        data.number(1, REGISTER);
-        data.number(2, base);
-        data.number(3, offset);
-        data.number(4, length);
-    });
-}
-
-fn load_random(writer: &mut Writer, modulus: u32) {
-    expression(writer, "numgen", |data| {
-        data.number(1, REGISTER);
-        data.number(2, modulus);
-        data.number(3, libc::NFT_NG_RANDOM.cast_unsigned());
-        data.number(4, 0);
-    });
-}
-
-/// Values are kept in host order, but order comparisons go byte by byte.
-fn to_network_order(writer: &mut Writer) {
-    expression(writer, "byteorder", |data| {
-        data.number(1, REGISTER);
-        data.number(2, REGISTER);
-        data.number(3, libc::NFT_BYTEORDER_HTON.cast_unsigned());
-        data.number(4, 4);
-        data.number(5, 4);
-    });
-}
-
-fn compare(writer: &mut Writer, operator: i32, value: &[u8]) {
-    expression(writer, "cmp", |data| {
-        data.number(1, REGISTER);
-        data.number(2, operator.cast_unsigned());
-        data.nested(3, |data| data.bytes(kind::DATA_VALUE, value));
-    });
-}
-
-fn compare_masked(writer: &mut Writer, mask: u32, relation: Relation, value: u32) {
-    if mask != u32::MAX {
-        mask_and_flip(writer, &mask.to_ne_bytes(), &[0; 4]);
-    }
-    compare(writer, operator(relation), &value.to_ne_bytes());
-}
-
-/// `register = (register & mask) ^ flip`
-fn mask_and_flip(writer: &mut Writer, mask: &[u8], flip: &[u8]) {
-    expression(writer, "bitwise", |data| {
-        data.number(1, REGISTER);
-        data.number(2, REGISTER);
-        data.number(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
-        data.nested(4, |data| data.bytes(kind::DATA_VALUE, mask));
-        data.nested(5, |data| data.bytes(kind::DATA_VALUE, flip));
-    });
-}
-
-fn immediate(writer: &mut Writer, register: u32, value: &[u8]) {
-    expression(writer, "immediate", |data| {
-        data.number(1, register);
-        data.nested(2, |data| data.bytes(kind::DATA_VALUE, value));
-    });
-}
-
-fn verdict(writer: &mut Writer, code: i32, chain: Option<&String>) {
-    expression(writer, "immediate", |data| {
-        data.number(1, VERDICT_REGISTER);
-        data.nested(2, |data| {
-            data.nested(kind::DATA_VERDICT, |data| {
-                data.number(kind::VERDICT_CODE, code.cast_unsigned());
-                if let Some(chain) = chain {
-                    data.text(kind::VERDICT_CHAIN, chain);
-                }
-            });
-        });
-    });
-}
-
-fn translate(writer: &mut Writer, direction: i32, address: IpAddr, port: Option<u16>) {
-    immediate(writer, REGISTER, &octets(address));
-    if let Some(port) = port {
-        immediate(writer, SECOND_REGISTER, &port.to_be_bytes());
-    }
-    expression(writer, "nat", |data| {
-        data.number(1, direction.cast_unsigned());
-        data.number(2, super::batch::family_number(family_of(address)).into());
-        data.number(3, REGISTER);
-        if port.is_some() {
-            data.number(5, SECOND_REGISTER);
-            data.number(7, PORT_GIVEN);
-        }
-    });
-}
-
-/// Appends an expression; the numbers of its attributes are those of `enum nft_<name>_attributes`.
-fn expression(writer: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
-    writer.nested(kind::LIST_ELEMENT, |writer| {
-        writer.text(kind::EXPRESSION_NAME, name);
-        writer.nested(kind::EXPRESSION_DATA, data);
-    });
-}
-
-fn operator(relation: Relation) -> i32 {
-    match relation {
-        Relation::Equal => libc::NFT_CMP_EQ,
-        Relation::NotEqual => libc::NFT_CMP_NEQ,
-    }
-}
-
-/// The bytes of an address in network order.
-pub(super) fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
 }
 
 fn refused(why: String) -> io::Error {

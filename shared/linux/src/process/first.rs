@@ -10,12 +10,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::MsFlags;
-use nix::sys::prctl::{set_name, set_pdeathsig};
-use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, chdir, getegid, geteuid, read, setsid, write};
+use nix::unistd::{getegid, geteuid, read, setsid, write};
 
 use super::namespaces::Namespaces;
+use super::one::be_process_one;
 use crate::error::OperationError;
 use crate::mount::set_propagation;
 
@@ -24,9 +25,6 @@ const STACK_WORDS: usize = 8192;
 
 /// The exit status of a child that could not become the program, as shells have it.
 const CANNOT_EXEC: c_int = 127;
-
-/// What a shell adds to the number of the signal that ended a program.
-const ENDED_BY_SIGNAL: c_int = 128;
 
 /// How the process is started.
 #[derive(Debug, Clone, Copy)]
@@ -282,66 +280,6 @@ extern "C" fn run_program(launch: *mut c_void) -> c_int {
     // WHY: clone hands over a bare pointer.
     let launch = unsafe { &*launch.cast::<Launch>() };
     leave(launch.become_program())
-}
-
-/// Hands signals to the program, collects whoever ends, and ends with the program.
-fn be_process_one(program: libc::pid_t) -> c_int {
-    // The terminal's signals go to the program itself; as a member of its session we would send each a second time.
-    let _ = setsid();
-    let _ = chdir(c"/");
-    let _ = set_name(c"init");
-    close_all();
-    loop {
-        match SigSet::all().wait() {
-            Ok(Signal::SIGCHLD) => {
-                if let Some(status) = collect(program) {
-                    return status;
-                }
-            }
-            Ok(other) => {
-                let _ = kill(Pid::from_raw(program), other);
-            }
-            // A signal without a name.
-            Err(_) => {}
-        }
-    }
-}
-
-/// Collects all processes that have ended; the exit status of the program if it is among them.
-fn collect(program: libc::pid_t) -> Option<c_int> {
-    let mut outcome = None;
-    loop {
-        let mut status = 0;
-        // SAFETY: the status is written to a variable of ours.
-        // WHY: nix reports an error for a process that a real-time signal ended.
-        let ended = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
-        if ended <= 0 {
-            return outcome;
-        }
-        if ended == program {
-            outcome = Some(if libc::WIFEXITED(status) {
-                libc::WEXITSTATUS(status)
-            } else {
-                ENDED_BY_SIGNAL + libc::WTERMSIG(status)
-            });
-        }
-    }
-}
-
-/// Lets go of every file: whoever waits for the end of a pipe waits for the program alone.
-fn close_all() {
-    /// Where the call is missing (before Linux 5.9), files beyond this many stay open.
-    const USUAL_LIMIT: RawFd = 1024;
-    // SAFETY: nothing of this process uses a file any more.
-    // WHY: nix does not wrap close_range.
-    if unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) } == 0 {
-        return;
-    }
-    for descriptor in 0..USUAL_LIMIT {
-        // SAFETY: as above.
-        // WHY: the files have no owners here; they were inherited.
-        unsafe { libc::close(descriptor) };
-    }
 }
 
 /// Ends the process without running what the parent has registered for its own end.

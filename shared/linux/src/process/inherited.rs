@@ -29,7 +29,12 @@ pub fn inherited<const N: usize>() -> io::Result<[OwnedFd; N]> {
         // SAFETY: the number is only asked about.
         // WHY: nothing owns it yet that could be borrowed.
         let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
-        fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(io::Error::from).named(operation)?;
+        let flags = fcntl(borrowed, FcntlArg::F_GETFD).named(operation)?;
+        // What this program has opened itself is closed on exec; taking that would give it two owners.
+        if FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC) {
+            return Err(io::Error::other(format!("descriptor {number} was not inherited"))).named(operation);
+        }
+        fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).named(operation)?;
         *slot = number;
     }
     // SAFETY: each number is an open descriptor, as fcntl has shown, and is handed out once in the life of the process.

@@ -330,7 +330,7 @@ fn connections_are_spread_over_the_targets_of_a_service() {
         nft::apply(&[Change::ReplaceTable(table(vec![nat(Hook::Output, "output", rules)]))]).unwrap();
         route::add(&Route::via("10.96.0.0/16".parse().unwrap(), "10.0.0.2".parse().unwrap())).unwrap();
         let targets = [8001, 8002].map(|port| pod.listen(SocketAddr::new("10.0.0.2".parse().unwrap(), port)));
-        let clients: Vec<TcpStream> = (0..200).map(|_| dial(service)).collect();
+        let clients: [TcpStream; 200] = std::array::from_fn(|_| dial(service));
         let counts = targets.map(|target| std::iter::from_fn(|| target.accept().ok()).count());
         assert_eq!(counts.iter().sum::<usize>(), clients.len());
         // With a fair coin, fewer than 50 of 200 happen once in 10^13 runs.

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use linux::mount::{self, Mount};
 use linux::process::{Init, NamespaceError, Namespaces, is_privileged};
 use linux::socket::{ListenOptions, StreamOptions};
 use linux::{NetNs, link};
@@ -16,12 +17,18 @@ use socket2::SockRef;
 /// Far beyond what any wait of the tests takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Tells a test that it runs again, in namespaces that were made for it.
+const AGAIN: &str = "AQUIFER_TEST_AGAIN";
+
 /// Runs `test` on a thread of its own in an empty network namespace whose `lo` is up.
 ///
 /// An ordinary user runs this test again as root of new namespaces, or skips it where the kernel refuses them.
 pub(crate) fn in_namespace(test: fn()) {
     if !is_privileged() {
         return again_in_namespaces();
+    }
+    if std::env::var_os(AGAIN).is_some() {
+        mount::apply(&[Mount::Proc { target: "/proc".into() }]).unwrap();
     }
     let namespace = NetNs::create().unwrap();
     let thread = std::thread::Builder::new().name("test".into());
@@ -41,7 +48,9 @@ fn again_in_namespaces() {
     let thread = std::thread::current();
     let name = thread.name().expect("the test harness names threads by their test").to_owned();
     let arguments = [name.as_str(), "--exact", "--nocapture", "--test-threads=1"].map(OsString::from);
-    match Init::new(arguments, Namespaces::ALL).start() {
+    let mut init = Init::new(arguments, Namespaces::ALL);
+    init.environment = vec![(AGAIN.into(), "1".into())];
+    match init.start() {
         Ok(mut process) => assert!(process.wait().unwrap().success(), "{name} failed in namespaces of its own"),
         Err(refused @ (NamespaceError::Setting { .. } | NamespaceError::Refused(_))) => println!("SKIPPED: {refused}"),
         Err(error) => panic!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default()),
