@@ -1,3 +1,5 @@
+//! Drains, tasks and readiness on a paused clock.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;

@@ -194,12 +194,12 @@ impl Client {
         );
         self.options.observer.received(&response.type_url, bytes);
         let received = self.state.receive(response);
-        for refused in &received.rejected {
+        if let Some(status) = &received.answer.error_detail {
             warn!(
                 type_url = received.answer.type_url,
-                resource = refused.name,
-                reason = refused.reason,
-                "refused a resource; its last good version stays"
+                count = received.rejected.len(),
+                resources = status.message,
+                "refused resources; their last good versions stay"
             );
         }
         let is_ready = self.state.is_ready();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use discovery::Writer;
 use policy::PolicySet;
 use prost::Message;
-use proto::istio::security::Authorization;
 use proto::istio::workload::Address;
 use tokio::sync::watch;
 use tracing::debug;
@@ -87,8 +86,7 @@ fn address(name: &str, encoded: &[u8]) -> Result<convert::Address, String> {
 }
 
 fn authorization(name: &str, encoded: &[u8]) -> Result<policy::Authorization, String> {
-    let message = Authorization::decode(encoded).map_err(|error| error.to_string())?;
-    let policy = convert::authorization(message).map_err(|error| error.to_string())?;
+    let policy = convert::decode_authorization(encoded).map_err(|error| error.to_string())?;
     check_name(name, &policy.key.to_string())?;
     Ok(policy)
 }

@@ -1,3 +1,5 @@
+//! Half-close, backpressure, fairness and size.
+
 use std::task::Waker;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

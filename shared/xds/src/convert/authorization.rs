@@ -4,11 +4,39 @@
 //! the last of a list would turn it into "not specified".
 
 use policy::{Action, Authorization, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch};
+use prost::Message;
+use prost::bytes::Bytes;
 use proto::istio::security as wire;
 use proto::istio::security::string_match::MatchType;
 use types::{Cidr, NamespacedName};
 
 use super::{ConvertError, each, enumeration, ip_as_given};
+
+/// The rules of an encoded policy, each as it came.
+#[derive(Clone, PartialEq, Message)]
+struct EncodedRules {
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    rules: Vec<Bytes>,
+}
+
+/// Decodes and converts a policy, and refuses conditions that this version has no field for.
+///
+/// Protobuf skips unknown fields without a word. Elsewhere that is how versions get along; inside a rule it would leave
+/// a condition out. A rule that is shorter when it is encoded again than it was on the wire had such a field.
+///
+/// # Errors
+/// The message does not decode, or the first field that is not as it should be.
+pub fn decode_authorization(encoded: &[u8]) -> Result<Authorization, ConvertError> {
+    let undecodable = |error| ConvertError::new("message", error);
+    let message = wire::Authorization::decode(encoded).map_err(undecodable)?;
+    let raw = EncodedRules::decode(encoded).map_err(undecodable)?;
+    for (index, (rule, raw)) in message.rules.iter().zip(&raw.rules).enumerate() {
+        if rule.encoded_len() != raw.len() {
+            return Err(ConvertError::new(format!("rules[{index}]"), "holds a condition that is not known"));
+        }
+    }
+    authorization(message)
+}
 
 /// Converts a policy.
 ///

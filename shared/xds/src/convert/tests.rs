@@ -1,3 +1,5 @@
+//! Each field arrives, and each malformed one is refused by name.
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use discovery::{Health, IpFamilies, Mode, NetworkMode, Protocol, Scope, Visibility, WorkloadType};

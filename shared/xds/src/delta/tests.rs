@@ -1,3 +1,5 @@
+//! The state machine, message by message.
+
 use std::sync::Mutex;
 
 use proptest::prelude::*;

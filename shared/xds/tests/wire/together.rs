@@ -225,6 +225,18 @@ async fn clients_are_limited_in_number_patience_and_identity() {
     assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "not the caller's node"));
 }
 
+#[tokio::test]
+async fn requests_are_limited_in_size_and_names() {
+    let serving = serve(Limits { request_bytes: 4096, names: 10, ..Limits::default() }).await;
+    for (names, expected) in [(10_000, Code::OutOfRange), (11, Code::InvalidArgument)] {
+        let (requests, mut responses) = raw_stream(&serving, "good").await.unwrap();
+        let resource_names_subscribe = (0..names).map(|index| index.to_string()).collect();
+        requests.send(DeltaDiscoveryRequest { resource_names_subscribe, ..request(ADDRESS_TYPE) }).await.unwrap();
+        let status = soon("the end", responses.message()).await.unwrap_err();
+        assert_eq!(status.code(), expected, "{}", status.message());
+    }
+}
+
 fn request(type_url: &str) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest { node: Some(crate::support::node()), type_url: type_url.to_owned(), ..Default::default() }
 }

@@ -126,3 +126,31 @@ fn a_policy_needs_a_name_and_known_scope_and_action() {
         assert_eq!(authorization(message).unwrap_err().to_string(), expected);
     }
 }
+
+/// A field that no version of the message has yet: number 15, with some bytes.
+const FROM_THE_FUTURE: [u8; 5] = [15 << 3 | 2, 3, b'x', b'y', b'z'];
+
+#[test]
+fn a_condition_of_a_later_version_refuses_the_policy() {
+    let one_match = policy_wire::Match { principals: vec![exact("a")], ..Default::default() };
+    let policy = with_match(one_match.clone());
+    assert!(decode_authorization(&policy.encode_to_vec()).is_ok());
+
+    let mut encoded = one_match.encode_to_vec();
+    encoded.extend(FROM_THE_FUTURE);
+    // Wraps bytes as the field of a message around them, up to the rule in the policy.
+    let wrap = |number: u8, inner: Vec<u8>| [vec![number << 3 | 2, u8::try_from(inner.len()).unwrap()], inner].concat();
+    let rule = |clause: u8| wrap(5, wrap(1, wrap(clause, encoded.clone())));
+    let header = policy_wire::Authorization { rules: Vec::new(), ..policy.clone() }.encode_to_vec();
+    for clause in [2, 1] {
+        // With 1, which is no field of a clause, the match would be gone and the clause true.
+        let error = decode_authorization(&[header.clone(), rule(clause)].concat()).unwrap_err();
+        assert_eq!(error.to_string(), "rules[0]: holds a condition that is not known");
+    }
+
+    let mut encoded = policy.encode_to_vec();
+    encoded.extend(FROM_THE_FUTURE);
+    assert!(decode_authorization(&encoded).is_ok(), "what is new outside of the rules is no condition");
+    let error = decode_authorization(&[0xff; 3]).unwrap_err();
+    assert!(error.to_string().starts_with("message: "), "{error}");
+}

@@ -1,3 +1,5 @@
+//! One client, request by request.
+
 use std::collections::HashMap;
 
 use prost_types::Any;
