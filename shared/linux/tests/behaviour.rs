@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod behaviour {
     pub(crate) mod capture;
+    pub(crate) mod confine;
     pub(crate) mod link;
     pub(crate) mod netns;
     pub(crate) mod nft;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use linux::{NetNs, link, netns};
@@ -38,7 +38,7 @@ fn a_panic_inside_goes_on_in_the_callers_namespace() {
     in_namespace(|| {
         let here = NetNs::current().unwrap();
         let there = NetNs::create().unwrap();
-        let panic = catch_unwind(AssertUnwindSafe(|| there.run(|| std::panic::panic_any(42)))).unwrap_err();
+        let panic = catch_unwind(AssertUnwindSafe(|| there.run(|| resume_unwind(Box::new(42))))).unwrap_err();
         assert_eq!(panic.downcast_ref(), Some(&42));
         assert_eq!(NetNs::current().unwrap(), here);
     });
