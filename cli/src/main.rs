@@ -1,2 +1,80 @@
-//! The `aquifer` command.
-fn main() {}
+//! The `aquifer` command: one verb per module, each either a component of the mesh or something that a user does with
+//! it.
+//!
+//! This is the composition root: here configuration is read, logs and runtimes are made, and libraries are put together.
+
+mod demo;
+mod failure;
+mod kubernetes;
+mod lab_name;
+mod output;
+mod program;
+mod sniff;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use verbs::{controlplane, down, echo, exec, kubeconfig, logs, node, status, supervisor, up, ztunnel};
+
+/// An ambient service mesh: mTLS, identity and policy for pods, without sidecars.
+#[derive(Debug, Parser)]
+#[command(
+    name = "aquifer",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  aquifer demo                      the whole mesh, shown and checked
+  aquifer up                        a lab: two nodes, an API server, the mesh
+  aquifer exec cart -n shop -- curl -s http://frontend/
+  aquifer down                      the end of it, without a trace"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Demo(demo::DemoArgs),
+    Up(up::UpArgs),
+    Down(down::DownArgs),
+    Status(status::StatusArgs),
+    Exec(exec::ExecArgs),
+    Logs(logs::LogsArgs),
+    Kubeconfig(kubeconfig::KubeconfigArgs),
+    Echo(echo::EchoArgs),
+    #[command(hide = true)]
+    Sniff(sniff::SniffArgs),
+    /// Run the node proxy (a component; configured by environment variables).
+    Ztunnel,
+    /// Run the control plane (a component; configured by environment variables).
+    Controlplane,
+    /// Run the node agent (a component; configured by environment variables).
+    Node,
+    /// The lab's own process, started by `up`.
+    #[command(name = lab::launch::SUPERVISOR_VERB, hide = true)]
+    Supervisor(supervisor::SupervisorArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Up(args) => up::run(&args),
+        Verb::Down(args) => down::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Exec(args) => exec::run(args),
+        Verb::Logs(args) => logs::run(args),
+        Verb::Kubeconfig(args) => kubeconfig::run(&args),
+        Verb::Echo(args) => echo::run(args),
+        Verb::Sniff(args) => sniff::run(&args),
+        Verb::Ztunnel => ztunnel::run(),
+        Verb::Controlplane => controlplane::run(),
+        Verb::Node => node::run(),
+        Verb::Supervisor(args) => supervisor::run(&args),
+    };
+    outcome.unwrap_or_else(|error| failure::report(&error))
+}

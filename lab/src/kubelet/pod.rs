@@ -221,7 +221,8 @@ impl PodTask {
                 changed = self.updates.changed(), if !is_stopping => {
                     if changed.is_ok() {
                         let pod = Arc::clone(&self.updates.borrow_and_update());
-                        life.pod.send_replace(Arc::new(with_status_of(&pod, &life.pod.borrow())));
+                        let updated = with_status_of(&pod, &life.pod.borrow());
+                        life.pod.send_replace(Arc::new(updated));
                         renewal = life.refresh();
                     }
                 },
