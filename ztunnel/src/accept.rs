@@ -64,6 +64,10 @@ pub(crate) fn listen(
     };
     let workers = if settings.reuse_port { workers } else { 1 };
     netns.run(|| {
+        // A proxy that ends leaves handshakes to the successor on the same port, where the kernel can do that.
+        if let Err(error) = linux::sysctl::write("net/ipv4/tcp_migrate_req", "1") {
+            tracing::debug!(%error, "handshakes will not move to a successor");
+        }
         let one = |role: Role| Ok((role, open(role.port(), settings.ipv6, &options)?));
         (0..workers).map(|_worker| Role::ALL.into_iter().map(one).collect()).collect()
     })?

@@ -133,6 +133,25 @@ impl ConnectionError {
         }
     }
 
+    /// Whether the other side went away in the middle of a handshake, as one does that hands its listeners to a
+    /// successor: asking again is worth while.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        let went_away = |error: &io::Error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+            matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
+        };
+        match self {
+            Self::Tunnel(HboneError::Dial(DialError::Connect(cause))) => {
+                cause.downcast_ref::<io::Error>().is_some_and(went_away)
+            }
+            Self::Tunnel(HboneError::Dial(DialError::Tls(cause))) => {
+                matches!(cause.downcast_ref::<tls::TlsError>(), Some(tls::TlsError::Io(error)) if went_away(error))
+            }
+            Self::Tunnel(HboneError::Handshake(_) | HboneError::Closed) => true,
+            _ => false,
+        }
+    }
+
     /// The answer to a CONNECT request that ends so.
     pub(crate) fn status(&self) -> Status {
         match self {

@@ -75,6 +75,8 @@ async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>
         let next = tokio::select! {
             biased;
             () = lane.drain.deadline_passed(), if is_draining => {
+                // The streams have the same order, and each says why it ends; only then the rest is cut.
+                let _ = timeout(FAREWELL, async { while server.next().await.is_some() {} }).await;
                 server.abort();
                 let _ = timeout(FAREWELL, async { while server.next().await.is_some() {} }).await;
                 return;

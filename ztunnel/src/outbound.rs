@@ -80,6 +80,7 @@ async fn connect(
     let deadline = Instant::now() + CONNECT_DEADLINE;
     let mut failed: Vec<WorkloadUid> = Vec::new();
     let mut last: Option<(Route, ConnectionError)> = None;
+    let mut may_ask_again = true;
     loop {
         let view = &lane.shared.view;
         let route = match resolve(view, &source, destination, &failed, &mut rand::rng()) {
@@ -92,6 +93,10 @@ async fn connect(
                 let (actual, is_hbone) = (record.destination_address, matches!(onward, Onward::Hbone(_)));
                 let _ = live.path.set(Path { original: Some(destination.to_string()), actual, is_hbone });
                 return Ok(onward);
+            }
+            Err(error) if may_ask_again && error.is_interrupted() => {
+                tracing::debug!(%destination, %error, "asking again");
+                may_ask_again = false;
             }
             Err(error) => match route.upstream().map(|upstream| upstream.workload.uid.clone()) {
                 Some(uid) if error.permits_another_endpoint() && Instant::now() < deadline => {
