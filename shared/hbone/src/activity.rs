@@ -1,22 +1,40 @@
-//! A transport that remembers whether anything arrived, so that a busy connection needs no PING.
+//! A transport that remembers when something arrived last, so that a busy connection needs no PING.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
-/// Set by each read that brought bytes, cleared by the one who asks.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Seen(Arc<AtomicBool>);
+/// When bytes arrived last; shared between the transport and the one who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    start: Instant,
+    /// Since the start; nothing else is published through it.
+    milliseconds: Arc<AtomicU64>,
+}
 
 impl Seen {
-    /// Whether bytes arrived since the last call.
-    pub(crate) fn take(&self) -> bool {
-        // Nothing else is published through the flag.
-        self.0.swap(false, Ordering::Relaxed)
+    /// The moment, to the millisecond; the start when nothing has arrived.
+    pub(crate) fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.milliseconds.load(Ordering::Relaxed))
+    }
+
+    /// A moment as [`Seen::last`] would tell it, so that the two can be compared.
+    pub(crate) fn to_the_millisecond(&self, moment: Instant) -> Instant {
+        self.start + Duration::from_millis(self.since_start(moment))
+    }
+
+    fn touch(&self) {
+        self.milliseconds.store(self.since_start(Instant::now()), Ordering::Relaxed);
+    }
+
+    fn since_start(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -29,7 +47,7 @@ pub(crate) struct Activity<T> {
 
 impl<T> Activity<T> {
     pub(crate) fn new(inner: T) -> (Self, Seen) {
-        let seen = Seen::default();
+        let seen = Seen { start: Instant::now(), milliseconds: Arc::default() };
         (Self { inner, seen: seen.clone() }, seen)
     }
 }
@@ -39,7 +57,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Activity<T> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.seen.0.store(true, Ordering::Relaxed);
+            self.seen.touch();
         }
         Poll::Ready(Ok(()))
     }

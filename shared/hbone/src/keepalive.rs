@@ -18,48 +18,35 @@ pub(crate) struct Heartbeat {
     seen: Seen,
     keepalive: Keepalive,
     timer: Pin<Box<Sleep>>,
-    is_waiting: bool,
+    /// When the peer was asked last.
+    asked: Option<Instant>,
 }
 
 impl Heartbeat {
     pub(crate) fn new(pings: PingPong, seen: Seen, keepalive: Keepalive) -> Self {
-        Self { pings, seen, keepalive, timer: Box::pin(sleep(keepalive.interval)), is_waiting: false }
+        Self { pings, seen, keepalive, timer: Box::pin(sleep(keepalive.interval)), asked: None }
     }
 
     /// Ready when the peer is gone.
     pub(crate) fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.is_waiting && self.poll_answer(cx).is_ready() {
-                self.quiet();
-            }
             ready!(self.timer.as_mut().poll(cx));
-            match (self.seen.take(), self.is_waiting) {
-                (true, _) => self.quiet(),
-                (false, true) => return Poll::Ready(()),
-                // The connection is closing when no PING can be sent; that ends the driver soon enough.
-                (false, false) => self.ask(),
+            let (now, last) = (Instant::now(), self.seen.last());
+            match self.asked.filter(|asked| last < *asked) {
+                Some(asked) if asked + self.keepalive.timeout <= now => return Poll::Ready(()),
+                Some(asked) => self.timer.as_mut().reset(asked + self.keepalive.timeout),
+                None if last + self.keepalive.interval <= now => self.ask(cx, now),
+                None => self.timer.as_mut().reset(last + self.keepalive.interval),
             }
         }
     }
 
-    /// Waits for the PING's answer; never ready when the connection is closing.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.pings.poll_pong(cx)) {
-            Ok(_pong) => Poll::Ready(()),
-            Err(_closing) => Poll::Pending,
-        }
-    }
-
-    fn ask(&mut self) {
-        self.is_waiting = true;
-        // An error means that the last PING is still unanswered while other bytes arrived: then those are watched.
+    fn ask(&mut self, cx: &mut Context<'_>, now: Instant) {
+        // Takes an earlier answer, so that the next PING may go out.
+        let _ = self.pings.poll_pong(cx);
+        // An error means that an earlier PING is still unanswered, or that the connection is closing.
         let _ = self.pings.send_ping(Ping::opaque());
-        self.timer.as_mut().reset(Instant::now() + self.keepalive.timeout);
-    }
-
-    fn quiet(&mut self) {
-        self.is_waiting = false;
-        self.seen.take();
-        self.timer.as_mut().reset(Instant::now() + self.keepalive.interval);
+        self.asked = Some(self.seen.to_the_millisecond(now));
+        self.timer.as_mut().reset(now + self.keepalive.interval.min(self.keepalive.timeout));
     }
 }

@@ -54,6 +54,10 @@ impl Member {
         self.client.peer_limit().map_or(1, |limit| limit.min(self.most))
     }
 
+    pub(crate) fn has_room(&self) -> bool {
+        self.active() < self.limit()
+    }
+
     pub(crate) fn is_usable(&self) -> bool {
         !self.is_retired.load(Ordering::Acquire) && self.client.is_usable()
     }

@@ -103,6 +103,12 @@ where
         self.inner.entries().streams()
     }
 
+    /// Whether a tunnel of this key could be opened at once, without dialling.
+    #[must_use]
+    pub fn has_room(&self, key: &K) -> bool {
+        self.inner.entries().has_room(key)
+    }
+
     async fn reserve<F, Fut, T>(&self, key: &K, dial: &F) -> Result<Slot, HboneError>
     where
         F: Fn() -> Fut,

@@ -81,6 +81,11 @@ impl<K: Clone + Eq + Hash> Entries<K> {
         }
     }
 
+    pub(crate) fn has_room(&self, key: &K) -> bool {
+        let members = self.by_key.get(key).map(|entry| entry.members.as_slice()).unwrap_or_default();
+        members.iter().any(|member| member.is_usable() && member.has_room())
+    }
+
     /// The signal that a new member of this key shall give when one of its places gets free.
     pub(crate) fn changed(&mut self, key: &K) -> Arc<Notify> {
         Arc::clone(&self.by_key.entry(key.clone()).or_default().changed)

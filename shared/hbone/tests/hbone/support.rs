@@ -1,0 +1,129 @@
+//! Our own side of a connection, as a test drives it.
+
+use std::time::Duration;
+
+use hbone::client::{self, Client};
+use hbone::server::{self, Incoming, Request};
+use hbone::{HboneError, Parameters, Stream};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+/// Nothing in these tests takes longer, unless it waits for something that does not come.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Bytes that the transport between two peers holds.
+pub(crate) const PIPE: usize = 1 << 16;
+
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + DEADLINE
+}
+
+pub(crate) fn connect(authority: &str) -> client::Connect {
+    client::Connect::new(authority.parse().unwrap())
+}
+
+/// A server of ours whose frames are moved by a task.
+pub(crate) struct Served {
+    requests: mpsc::Receiver<Incoming>,
+    orders: mpsc::Sender<Order>,
+    task: JoinHandle<Result<(), HboneError>>,
+}
+
+enum Order {
+    Drain,
+    Abort,
+}
+
+impl Served {
+    pub(crate) fn new(io: DuplexStream, parameters: Parameters) -> Self {
+        let (send, requests) = mpsc::channel(1024);
+        let (orders, received) = mpsc::channel(1);
+        let task = tokio::spawn(serve(io, parameters, send, received));
+        Self { requests, orders, task }
+    }
+
+    pub(crate) async fn incoming(&mut self) -> Incoming {
+        timeout(DEADLINE, self.requests.recv()).await.expect("no request arrives").expect("server ended")
+    }
+
+    pub(crate) async fn request(&mut self) -> Request {
+        match self.incoming().await {
+            Incoming::Request(request) => request,
+            Incoming::Refused(refusal) => panic!("refused: {refusal}"),
+        }
+    }
+
+    pub(crate) async fn accept(&mut self) -> Stream {
+        self.request().await.accept(None).unwrap()
+    }
+
+    pub(crate) async fn drain(&self) {
+        self.orders.send(Order::Drain).await.unwrap();
+    }
+
+    pub(crate) async fn abort(&self) {
+        self.orders.send(Order::Abort).await.unwrap();
+    }
+
+    /// How the connection ended.
+    pub(crate) async fn end(&mut self) -> Result<(), HboneError> {
+        timeout(DEADLINE, &mut self.task).await.expect("server goes on").unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    io: DuplexStream,
+    parameters: Parameters,
+    requests: mpsc::Sender<Incoming>,
+    mut orders: mpsc::Receiver<Order>,
+) -> Result<(), HboneError> {
+    let mut server = server::handshake(io, &parameters).await?;
+    loop {
+        tokio::select! {
+            incoming = server.next() => match incoming {
+                Some(incoming) => drop(requests.send(incoming?).await),
+                None => return Ok(()),
+            },
+            Some(order) = orders.recv() => match order {
+                Order::Drain => server.drain(),
+                Order::Abort => server.abort(),
+            },
+        }
+    }
+}
+
+/// A client of ours whose frames are moved by a task.
+pub(crate) struct Dialled {
+    pub(crate) client: Client,
+    task: JoinHandle<Result<(), HboneError>>,
+}
+
+impl Dialled {
+    pub(crate) async fn new(io: DuplexStream, parameters: &Parameters) -> Self {
+        let (client, driver) = timeout(DEADLINE, client::handshake(io, parameters)).await.unwrap().unwrap();
+        Self { client, task: tokio::spawn(driver) }
+    }
+
+    /// How the connection ended, once all handles are gone.
+    pub(crate) async fn end(&mut self) -> Result<(), HboneError> {
+        timeout(DEADLINE, &mut self.task).await.expect("client goes on").unwrap()
+    }
+
+    pub(crate) async fn open(&self, authority: &str) -> Stream {
+        self.client.connect(&connect(authority), deadline()).await.unwrap().stream
+    }
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
