@@ -8,6 +8,7 @@
 //! conversion beyond renaming versions.
 
 mod admission;
+mod bootstrap;
 mod client;
 mod collect;
 mod core;
@@ -80,7 +81,7 @@ impl Default for Options {
 
 /// Why a [`Server`] cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum StartError {
     /// The cluster domain cannot name the certificate authority.
     #[error("the cluster domain is no DNS name")]
     ClusterDomain(#[source] types::ParseError),
@@ -104,8 +105,8 @@ impl Server {
     ///
     /// # Errors
     /// When key generation fails or a start-up object is refused (a namespace name that is no DNS label).
-    pub fn new(options: &Options) -> Result<Self, Error> {
-        let trust_domain = options.cluster_domain.parse().map_err(Error::ClusterDomain)?;
+    pub fn new(options: &Options) -> Result<Self, StartError> {
+        let trust_domain = options.cluster_domain.parse().map_err(StartError::ClusterDomain)?;
         let authority = Authority::self_signed(&trust_domain, LIFETIME)?;
         let names = certificate_names(options);
         let names: Vec<_> = names.iter().map(String::as_str).collect();
@@ -113,7 +114,7 @@ impl Server {
         let acceptor = HttpsAcceptor::new(&certificate.certificate, &certificate.key, Alpn::H2AndHttp1)?;
         let core = Arc::new(Core::new(Signer::new(&options.cluster_domain), authority.roots_pem().to_owned()));
         let server = Self { listeners: Listeners::new(Arc::clone(&core), acceptor), core };
-        bootstrap(&server.client(), options)?;
+        bootstrap::create(&server.client(), options)?;
         Ok(server)
     }
 
@@ -190,29 +191,5 @@ fn certificate_names(options: &Options) -> Vec<String> {
     names.into_iter().chain(long).chain(advertised).chain(options.names.iter().cloned()).collect()
 }
 
-fn bootstrap(client: &Client, options: &Options) -> Result<(), Status> {
-    let names = ["default", "kube-system"].into_iter().chain(options.namespaces.iter().map(String::as_str));
-    for name in names {
-        client.apply_json(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))?;
-    }
-    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
-    client.apply_json(json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
-        "spec": {
-            "clusterIP": KUBERNETES_ADDRESS.to_string(),
-            "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
-        },
-    }))?;
-    let Some(address) = options.advertise else { return Ok(()) };
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    client.apply_json(json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
-        "metadata": {
-            "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
-        },
-        "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
-    }))?;
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

@@ -85,13 +85,18 @@ fn is_finished(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Several objects may fail alone; the first failure is told once all have been tried.
-fn first_failure(results: impl Iterator<Item = Result<(), Status>>) -> Result<(), Status> {
-    results.fold(Ok(()), |so_far, result| match result {
-        // Another client was faster; the next round sees what it did.
-        Err(status) if status.is_not_found() => so_far,
-        result => so_far.and(result),
-    })
+/// Several steps may fail alone: all are tried, then the first failure is told.
+fn first_failure(steps: impl Iterator<Item = Result<(), Status>>) -> Result<(), Status> {
+    let mut failure = None;
+    for step in steps {
+        match step {
+            // Another client was faster; the next round sees what it did.
+            Err(status) if status.is_not_found() => {}
+            Err(status) => failure = failure.or(Some(status)),
+            Ok(()) => {}
+        }
+    }
+    failure.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
 use super::core::now;
@@ -33,8 +34,9 @@ pub(crate) fn create(store: &mut Store, kind: &Kind, mut object: Value) -> Resul
     if !store.has_room() {
         return Err(Status::forbidden(&kind.resource(), &name, "the lab's API server is full"));
     }
-    // A node registers itself together with its status; everything else gets one later.
-    if kind.has_status && !kind.is::<Node>() {
+    // A node registers itself together with its status, definitions are as good as established; everything else gets
+    // a status later.
+    if kind.has_status && !kind.is::<Node>() && !kind.is::<CustomResourceDefinition>() {
         fields(&mut object).shift_remove("status");
     }
     defaults::apply(kind, &mut object);
@@ -42,6 +44,8 @@ pub(crate) fn create(store: &mut Store, kind: &Kind, mut object: Value) -> Resul
         pod(store, &mut object)?;
     } else if kind.is::<Service>() {
         service(store, &mut object)?;
+    } else if kind.is::<CustomResourceDefinition>() {
+        definition(&object)?;
     } else if kind.is::<Event>() || kind.resource() == "events.events.k8s.io" {
         forget_oldest_event(store);
     }
@@ -112,6 +116,16 @@ fn check_namespace(store: &Store, kind: &Kind, namespace: &str, name: &str) -> R
     }
     let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
     Err(Status::forbidden(&kind.resource(), name, why))
+}
+
+/// The kinds are fixed: a definition of another one must not look as if it had an effect.
+fn definition(object: &Value) -> Result<(), Status> {
+    let (group, name) = (text(object, "/spec/group"), text(object, "/spec/names/kind"));
+    if kind::all().iter().any(|kind| kind.group == group && kind.kind == name) {
+        return Ok(());
+    }
+    let why = format!("this lab serves a fixed set of kinds, and {name} of {group:?} is not one of them");
+    Err(Status::forbidden("customresourcedefinitions.apiextensions.k8s.io", text(object, "/metadata/name"), why))
 }
 
 fn pod(store: &Store, object: &mut Value) -> Result<(), Status> {

@@ -62,12 +62,12 @@ impl Core {
     /// Deletes everything in a namespace that is marked for deletion.
     pub(crate) fn empty_namespace(&self, name: &str) -> Result<(), Status> {
         self.write(|store| {
-            let inside = |kind: &'static Kind| {
-                let keys = store.iter(kind, Some(name)).map(|object| store::key(object));
-                keys.map(move |key| Doomed { kind, key, grace: None, orphan: false }).collect::<Vec<_>>()
-            };
-            let doomed: Vec<_> = kind::all().iter().filter(|kind| kind.namespaced).flat_map(inside).collect();
-            doomed.into_iter().for_each(|doomed| run(store, doomed));
+            for kind in kind::all().iter().filter(|kind| kind.namespaced) {
+                let objects: Vec<_> = store.iter(kind, Some(name)).cloned().collect();
+                for object in objects {
+                    run(store, Doomed { kind, key: store::key(&object), grace: None, orphan: false });
+                }
+            }
             finish_namespace(store, name);
             Ok(())
         })

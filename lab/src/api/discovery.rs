@@ -166,6 +166,10 @@ fn served(group: &str, version: &str) -> impl Iterator<Item = &'static Kind> {
     kind::all().iter().filter(move |kind| kind.group == group && kind.serves(version))
 }
 
+/// `/openapi/v2` as protobuf, the only form in which kubectl asks for it: a Document without paths (swagger, and info
+/// with title and version). kubectl looks here for kinds that version 3 does not have.
+pub(crate) const OPENAPI_V2: &[u8] = b"\x0a\x032.0\x12\x12\x0a\x0bAquifer lab\x12\x03v36";
+
 /// `/openapi/v3`.
 pub(crate) fn openapi_paths() -> Value {
     let mut paths = Map::new();

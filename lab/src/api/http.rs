@@ -21,7 +21,7 @@ use super::discovery;
 use super::tokens::Caller;
 use path::Path;
 use query::Query;
-use respond::{Body, failure, json, text};
+use respond::{Body, failure, json, streamed, text};
 use shape::{Shape, accepts_aggregated};
 
 /// A request whose sender is known.
@@ -62,8 +62,8 @@ async fn dispatch(call: Call, path: Path) -> Result<Response<Body>, Status> {
         document.map(|document| json(StatusCode::OK, &document)).ok_or_else(Status::no_such_resource)
     };
     match path {
-        Path::Objects(address) => return objects::serve(call, address).await,
-        Path::Review(kind) => return review::serve(call, kind).await,
+        Path::Objects(address) => objects::serve(call, address).await,
+        Path::Review(kind) => review::serve(call, kind).await,
         _ if call.method != Method::GET && call.method != Method::HEAD => Err(method_not_allowed()),
         Path::Health | Path::Version => Err(Status::no_such_resource()),
         Path::CoreVersions | Path::Groups if accepts_aggregated(&call.headers) => {
@@ -76,6 +76,10 @@ async fn dispatch(call: Call, path: Path) -> Result<Response<Body>, Status> {
         Path::Groups => found(Some(discovery::groups())),
         Path::Group(name) => found(discovery::has_group(&name).then(|| discovery::group(&name))),
         Path::Resources { group, version } => found(discovery::resources(&group, &version)),
+        Path::OpenApi2 => {
+            let media = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+            Ok(streamed(media, futures::stream::once(async { Ok(discovery::OPENAPI_V2.into()) })))
+        }
         Path::OpenApiPaths => found(Some(discovery::openapi_paths())),
         Path::OpenApi { group, version } => found(discovery::openapi(&group, &version)),
     }

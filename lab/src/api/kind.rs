@@ -10,6 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as NewEvent;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kinds::table;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -111,6 +112,17 @@ pub(crate) fn of<K: Resource>() -> &'static Kind {
     TABLE.iter().find(|row| row.is::<K>()).expect("the kinds that this crate uses are in the table")
 }
 
+/// Definitions of custom kinds: here for clients that look for them, with no effect on what is served.
+static DEFINITION: table::Kind = table::Kind {
+    group: "apiextensions.k8s.io",
+    versions: &["v1"],
+    kind: "CustomResourceDefinition",
+    plural: "customresourcedefinitions",
+    short_names: &["crd", "crds"],
+    namespaced: false,
+    has_status: true,
+};
+
 static TABLE: LazyLock<Vec<Kind>> = LazyLock::new(|| {
     let types = HashMap::from([
         built_in::<Namespace>(),
@@ -126,9 +138,13 @@ static TABLE: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         built_in::<Lease>(),
         built_in::<Deployment>(),
         built_in::<ReplicaSet>(),
+        built_in::<CustomResourceDefinition>(),
     ]);
     // Built-in kinds that nothing in the lab acts on (DaemonSet, Job) are not served, rather than kept without effect.
-    let core = table::CORE.iter().filter_map(|row| Some((row, Some(*types.get(&(row.group, row.kind))?))));
+    let core = table::CORE
+        .iter()
+        .chain([&DEFINITION])
+        .filter_map(|row| Some((row, Some(*types.get(&(row.group, row.kind))?))));
     let custom = table::GATEWAY_API.iter().chain(table::ISTIO).map(|row| (row, None));
     let mut table: Vec<_> = core
         .chain(custom)

@@ -170,12 +170,13 @@ fn report(
     current: Option<&ReplicaSet>,
     old: &[&ReplicaSet],
 ) -> Result<(), Status> {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let Some(spec) = &deployment.spec else { return Ok(()) };
+    let wanted = spec.replicas.unwrap_or(1);
     let updated = current.map_or(0, |set| size(set).existing);
     let all = || old.iter().copied().chain(current);
     let existing: i32 = all().map(|set| size(set).existing).sum();
     let available: i32 = all().map(|set| size(set).available).sum();
-    let missing = match strategy(deployment.spec.as_ref().unwrap_or(&DeploymentSpec::default())) {
+    let missing = match strategy(spec) {
         Strategy::Recreate => 0,
         Strategy::Rolling { unavailable, .. } => unavailable,
     };

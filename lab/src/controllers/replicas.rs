@@ -24,15 +24,13 @@ pub(super) fn reconcile(client: &Client) -> Result<(), Status> {
 fn one(client: &Client, set: &ReplicaSet, pods: &[&Pod]) -> Result<(), Status> {
     let spec = set.spec.as_ref();
     let wanted = spec.and_then(|spec| spec.replicas).map_or(1, |replicas| usize::try_from(replicas).unwrap_or(0));
-    let mut result = Ok(());
-    for _ in pods.len()..wanted {
-        result = result.and(create(client, set));
-    }
+    let creations = (pods.len()..wanted).map(|_| create(client, set));
     let mut by_worth = pods.to_vec();
     by_worth.sort_by_key(|pod| worth(pod));
     let surplus = pods.len().saturating_sub(wanted);
-    result = result.and(first_failure(by_worth.iter().take(surplus).map(|pod| remove(client, pod))));
-    result.and(report(client, set, pods))
+    let removals = by_worth.iter().take(surplus).map(|pod| remove(client, pod));
+    let report = std::iter::once_with(|| report(client, set, pods));
+    first_failure(creations.chain(removals).chain(report))
 }
 
 fn create(client: &Client, set: &ReplicaSet) -> Result<(), Status> {

@@ -12,6 +12,7 @@ pub(super) enum Path {
     Groups,
     Group(String),
     Resources { group: String, version: String },
+    OpenApi2,
     OpenApiPaths,
     OpenApi { group: String, version: String },
     Objects(Address),
@@ -42,6 +43,7 @@ pub(super) fn parse(path: &str) -> Result<Path, Status> {
         ["apis", group] => Path::Group((*group).to_owned()),
         ["api", version] => Path::Resources { group: String::new(), version: (*version).to_owned() },
         ["apis", group, version] => Path::Resources { group: (*group).to_owned(), version: (*version).to_owned() },
+        ["openapi", "v2"] => Path::OpenApi2,
         ["openapi", "v3"] => Path::OpenApiPaths,
         ["openapi", "v3", "api", version] => Path::OpenApi { group: String::new(), version: (*version).to_owned() },
         ["openapi", "v3", "apis", group, version] => {

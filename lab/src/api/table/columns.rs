@@ -15,6 +15,7 @@ pub(super) fn of(kind: &Kind) -> &'static [Column] {
         ("", "ConfigMap") => &[NAME, ("Data", false, |o| count(o, "/data")), AGE],
         ("", "Secret") => &[NAME, ("Type", false, |o| word(o, "/type")), ("Data", false, |o| count(o, "/data")), AGE],
         ("", "Event") => EVENT,
+        ("apiextensions.k8s.io", _) => &[NAME, ("Created At", false, |o| word(o, "/metadata/creationTimestamp"))],
         ("discovery.k8s.io", _) => SLICE,
         ("coordination.k8s.io", _) => &[NAME, ("Holder", false, |o| word(o, "/spec/holderIdentity")), AGE],
         ("apps", "Deployment") => DEPLOYMENT,
