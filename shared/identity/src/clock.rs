@@ -24,6 +24,11 @@ impl Clock {
         Self(Arc::new(move || start + origin.elapsed()))
     }
 
+    /// A clock of the caller's own making.
+    pub fn custom(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
     /// The time of day.
     #[must_use]
     pub fn now(&self) -> SystemTime {
