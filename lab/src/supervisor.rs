@@ -61,7 +61,7 @@ pub enum SupervisorError {
     Log(#[from] telemetry::log::LogError),
     /// The API server cannot start.
     #[error(transparent)]
-    Api(#[from] api::Error),
+    Api(#[from] api::StartError),
     /// The API server refused an object of the lab's own.
     #[error("the API server refuses {what}: {status}")]
     Refused {
