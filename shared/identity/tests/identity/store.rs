@@ -127,8 +127,9 @@ async fn a_valid_certificate_is_served_while_renewal_fails_and_no_longer() {
     sleep(HOUR - 2 * SECOND).await;
     assert!(desk.asked().len() > 5, "renewal was not tried again");
     assert!(Arc::ptr_eq(&first, &store.certificate(&identity("cart")).await.unwrap()));
-    // The attempt at its very end fails as well.
+    // The attempt at its very end fails as well; it is made without anybody asking.
     sleep(3 * SECOND).await;
+    assert!(matches!(store.dump()[0].state, DumpState::Unavailable(_)), "nothing was tried at the end");
     let error = store.certificate(&identity("cart")).await.unwrap_err();
     assert!(error.to_string().contains("spiffe://cluster.local/ns/shop/sa/cart unavailable: malformed"), "{error}");
     desk.set(Mood::Willing);
@@ -267,6 +268,9 @@ async fn an_identity_that_is_forgotten_during_its_fetch_goes_when_that_ends() {
     assert_eq!(desk.asked().len(), 2, "the running fetch was not shared");
     let known: Vec<_> = store.dump().into_iter().map(|dump| dump.identity).collect();
     assert_eq!(known, [identity("back")]);
+    desk.set(Mood::Willing);
+    sleep(HOUR).await;
+    assert!(desk.asked()[2..].iter().all(|account| account == "back"), "{:?}", desk.asked());
 }
 
 #[tokio::test(start_paused = true)]
