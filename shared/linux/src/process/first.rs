@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::MsFlags;
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{getegid, geteuid, read, setsid, write};
@@ -195,6 +195,8 @@ impl Launch {
         if !namespaces.pid {
             return self.become_program();
         }
+        // What `ps` shows of process 1; the program gets its own name when it is executed.
+        let _ = set_name(c"init");
         // A caller that ignores SIGCHLD would leave no exit status to collect.
         // SAFETY: the default action runs no code of ours.
         // WHY: nix has no safe way to set a disposition.

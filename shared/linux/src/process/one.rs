@@ -6,7 +6,6 @@
 use std::ffi::c_int;
 use std::os::fd::RawFd;
 
-use nix::sys::prctl::set_name;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, chdir, setsid};
 
@@ -18,7 +17,6 @@ pub(super) fn be_process_one(program: libc::pid_t) -> c_int {
     // The terminal's signals go to the program itself; as a member of its session we would send each a second time.
     let _ = setsid();
     let _ = chdir(c"/");
-    let _ = set_name(c"init");
     close_all();
     loop {
         match SigSet::all().wait() {

@@ -81,9 +81,15 @@ fn play() {
         }
         "orphan" => {
             mount::apply(&[Mount::Proc { target: "/proc".into() }]).unwrap();
-            let started = Command::new("/bin/sh").args(["-c", "sleep 0.2 >&- & echo $!"]).output().unwrap();
+            let script = "exec 3<&0; (read line <&3) >/dev/null 2>&1 & echo $!";
+            let mut shell = Command::new("/bin/sh");
+            let mut shell = shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let hold = shell.stdin.take().unwrap();
+            let started = shell.wait_with_output().unwrap();
             let orphan: u32 = String::from_utf8(started.stdout).unwrap().trim().parse().unwrap();
-            wait_for(&PidFd::open(orphan).unwrap(), PollFlags::POLLIN);
+            let pidfd = PidFd::open(orphan).unwrap();
+            drop(hold);
+            wait_for(&pidfd, PollFlags::POLLIN);
             // It has ended; once it is collected, its number is free again.
             until(|| PidFd::open(orphan).is_err());
             let mut child = Command::new("/bin/sh").args(["-c", "exit 5"]).spawn().unwrap();
