@@ -93,7 +93,7 @@ pub enum StartError {
     Bootstrap(#[from] Status),
 }
 
-/// The API server. [`Server::stop`] ends it.
+/// The API server. Dropping it ends what it serves; [`Server::stop`] also waits for that.
 pub struct Server {
     core: Arc<Core>,
     listeners: Listeners,
@@ -180,6 +180,12 @@ impl Server {
     /// Ends every listener, connection and watch, and waits for them.
     pub async fn stop(&self) {
         self.listeners.stop().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.core.stopped.cancel();
     }
 }
 

@@ -69,6 +69,8 @@ pub struct DeleteOptions {
     pub grace_period: Option<Duration>,
     /// Refuse with a conflict unless the object has this uid.
     pub uid: Option<String>,
+    /// Refuse with a conflict unless the object is in this version.
+    pub resource_version: Option<String>,
     /// Leave what it owns, without the owner reference, instead of deleting that too.
     pub orphan: bool,
 }
@@ -76,7 +78,7 @@ pub struct DeleteOptions {
 impl DeleteOptions {
     /// Removes the object at once if it still has this uid.
     pub fn now(uid: impl Into<String>) -> Self {
-        Self { grace_period: Some(Duration::ZERO), uid: Some(uid.into()), orphan: false }
+        Self { grace_period: Some(Duration::ZERO), uid: Some(uid.into()), ..Self::default() }
     }
 }
 

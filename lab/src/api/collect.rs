@@ -38,9 +38,14 @@ impl Core {
         self.write(|store| {
             let object = fetch(store, target)?;
             let uid = text(&object, "/metadata/uid");
-            if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
-                let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}");
-                return Err(Status::conflict(&kind.resource(), target.name, why));
+            let version = text(&object, "/metadata/resourceVersion");
+            let conditions = [("UID", &options.uid, uid), ("ResourceVersion", &options.resource_version, version)];
+            for (what, wanted, is) in conditions {
+                if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != is) {
+                    let why =
+                        format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+                    return Err(Status::conflict(&kind.resource(), target.name, why));
+                }
             }
             if kind.is::<Namespace>() && ["default", "kube-system"].contains(&target.name) {
                 return Err(Status::forbidden("namespaces", target.name, "this namespace may not be deleted"));

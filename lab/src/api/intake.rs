@@ -1,6 +1,8 @@
 //! From the document that a client sent to an object of its kind: unknown fields, types, values.
 
-use kinds::{Finding, Problem, Severity, check};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kinds::{Finding, ObjectRef, Problem, Severity, check};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::Status;
@@ -35,6 +37,7 @@ pub(crate) fn read(
     let api_version = kind.api_version(version);
     identify(kind, &api_version, &mut object)?;
     drop_nulls(&mut object);
+    let reference = ObjectRef::of(&object);
     let findings = check::structure(&api_version, kind.kind, &object);
     let (unknown, other): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|finding| finding.problem == Problem::UnknownField);
@@ -44,19 +47,30 @@ pub(crate) fn read(
         match validation {
             FieldValidation::Warn if !kind.is_custom() => warnings = unknown,
             FieldValidation::Ignore if !kind.is_custom() => {}
-            _ => return Err(undecodable(kind, version, &format!("strict decoding error: {}", unknown.join(", ")))),
+            _ => {
+                let why = format!("strict decoding error: {}", unknown.join(", "));
+                return Err(undecodable(kind, version, &reference, &why));
+            }
         }
     }
     if let Some(finding) = other.iter().find(|finding| finding.problem == Problem::WrongType) {
-        return Err(undecodable(kind, version, &finding.message()));
+        return Err(undecodable(kind, version, &reference, &finding.message()));
     }
     let Some(normalise) = kind.normalise else {
         let values = check::values(&api_version, kind.kind, &object);
         refuse(kind, &object, other.iter().chain(&values))?;
+        normalise_metadata(&mut object).map_err(|error| undecodable(kind, version, &reference, &error.to_string()))?;
         return Ok((object, warnings));
     };
-    let object = normalise(object).map_err(|error| undecodable(kind, version, &error.to_string()))?;
+    let object = normalise(object).map_err(|error| undecodable(kind, version, &reference, &error.to_string()))?;
     Ok((object, warnings))
+}
+
+/// Custom resources have no type here, but their metadata has: one broken object would spoil every typed list.
+fn normalise_metadata(object: &mut Value) -> Result<(), serde_json::Error> {
+    let Some(metadata) = object.get_mut("metadata") else { return Ok(()) };
+    *metadata = serde_json::to_value(ObjectMeta::deserialize(&*metadata)?)?;
+    Ok(())
 }
 
 fn refuse<'a>(kind: &Kind, object: &Value, findings: impl Iterator<Item = &'a Finding>) -> Result<(), Status> {
@@ -68,9 +82,14 @@ fn refuse<'a>(kind: &Kind, object: &Value, findings: impl Iterator<Item = &'a Fi
     Err(Status::invalid(&kind.qualified(), text(object, "/metadata/name"), refused.join("; ")))
 }
 
-fn undecodable(kind: &Kind, version: &str, why: &str) -> Status {
+/// In the words of kube-apiserver, which are the same for every object, and the name of this one.
+fn undecodable(kind: &Kind, version: &str, object: &ObjectRef, why: &str) -> Status {
     let kind = kind.kind;
-    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+    let name = match object.namespace.as_str() {
+        "" => object.name.clone(),
+        namespace => format!("{namespace}/{}", object.name),
+    };
+    Status::bad_request(format!("{kind} {name:?} in version {version:?} cannot be handled as a {kind}: {why}"))
 }
 
 /// As kube-apiserver says it, with what helps to mend it.
@@ -141,8 +160,8 @@ mod tests {
         for validation in [FieldValidation::Strict, FieldValidation::Warn, FieldValidation::Ignore] {
             let refused =
                 read_as("security.istio.io/v1beta1", "PeerAuthentication", spec.clone(), validation).unwrap_err();
-            let start = "PeerAuthentication in version \"v1beta1\" cannot be handled as a PeerAuthentication: strict \
-                         decoding error: unknown field \"spec.mTLS\", did you mean \"mtls\"?";
+            let start = "PeerAuthentication \"default\" in version \"v1beta1\" cannot be handled as a \
+                         PeerAuthentication: strict decoding error: unknown field \"spec.mTLS\", did you mean \"mtls\"?";
             assert!(refused.message.starts_with(start), "{refused}");
         }
     }
@@ -165,6 +184,15 @@ mod tests {
         let spec = json!({"mtls": {"mode": "STRONG"}});
         let refused = read_as("security.istio.io/v1", "PeerAuthentication", spec, FieldValidation::Strict).unwrap_err();
         assert_eq!(refused.reason, "Invalid", "{refused}");
+    }
+
+    #[test]
+    fn broken_metadata_of_a_custom_resource_is_refused() {
+        let kind = kind::by_name("networking.istio.io/v1", "VirtualService").unwrap();
+        for (field, value) in [("labels", json!([])), ("finalizers", json!("x")), ("ownerReferences", json!([1]))] {
+            let object = json!({"metadata": {"name": "a", field: value}});
+            assert!(read(kind, "v1", object, FieldValidation::Warn).is_err(), "{field}");
+        }
     }
 
     #[test]

@@ -111,8 +111,15 @@ pub(super) async fn delete_options(call: super::Call) -> Result<(DeleteOptions, 
     let orphan = policy.contains(&"Orphan")
         || call.query.flag("orphanDependents")
         || options.get("orphanDependents") == Some(&Value::Bool(true));
-    let uid = options.pointer("/preconditions/uid").and_then(Value::as_str).map(str::to_owned);
+    let precondition =
+        |field: &str| options.pointer(&format!("/preconditions/{field}")).and_then(Value::as_str).map(str::to_owned);
     let is_dry_run = call.query.write()?.is_dry_run
         || options.get("dryRun").and_then(Value::as_array).is_some_and(|stages| !stages.is_empty());
-    Ok((DeleteOptions { grace_period: grace.map(Duration::from_secs), uid, orphan }, is_dry_run))
+    let options = DeleteOptions {
+        grace_period: grace.map(Duration::from_secs),
+        uid: precondition("uid"),
+        resource_version: precondition("resourceVersion"),
+        orphan,
+    };
+    Ok((options, is_dry_run))
 }

@@ -41,6 +41,8 @@ fn a_pod_on_a_node_stays_until_its_kubelet_has_ended_it() {
     assert_eq!(ending.metadata.deletion_grace_period_seconds, Some(5));
 
     assert!(delete::<Pod>(&client, "cart", &DeleteOptions::now("another")).unwrap_err().is_conflict());
+    let stale = DeleteOptions { resource_version: Some("1".into()), ..DeleteOptions::default() };
+    assert!(delete::<Pod>(&client, "cart", &stale).unwrap_err().is_conflict());
     delete::<Pod>(&client, "cart", &DeleteOptions::now(ending.metadata.uid.unwrap())).unwrap();
     assert!(!has::<Pod>(&client, "cart"));
 }
