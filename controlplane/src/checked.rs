@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::security::{MutualTls, MutualTlsMode, WorkloadSelector};
 use kinds::{AuthorizationPolicy, Finding, PeerAuthentication, Problem, Severity, check, typed};
+use kube::Resource;
 use kube::core::DynamicObject;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub struct Checked<K> {
 }
 
 /// A policy kind with a reading for the case that it cannot be read.
-pub trait Policy: DeserializeOwned + Named {
+pub trait Policy: DeserializeOwned + Named + Resource<DynamicType = ()> {
     /// The most restrictive policy with this metadata for these workloads.
     fn closed(metadata: ObjectMeta, selector: Option<WorkloadSelector>) -> Self;
 }
@@ -32,7 +33,12 @@ impl<K: Policy> Checked<K> {
     /// Checks and reads one object as it is stored, whatever its version.
     #[must_use]
     pub fn read(object: &DynamicObject) -> Self {
-        let value = serde_json::to_value(object).unwrap_or_default();
+        let mut value = serde_json::to_value(object).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            // Items of a list need not repeat what the list is of.
+            fields.entry("apiVersion").or_insert_with(|| K::api_version(&()).into());
+            fields.entry("kind").or_insert_with(|| K::kind(&()).into());
+        }
         let findings = check::object(&value);
         let object = typed(&value).unwrap_or_else(|_named_by_the_findings| {
             let selector = value.pointer("/spec/selector").and_then(|selector| typed(selector).ok());

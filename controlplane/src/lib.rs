@@ -70,15 +70,43 @@ pub enum Error {
 /// # Errors
 /// When a port is taken or the authority's Secret cannot be used.
 pub async fn run(config: Config, client: Client, drain: drain::Watch) -> Result<(), Error> {
+    let listeners = Listeners::bind(&config).await?;
+    run_on(config, client, listeners, drain).await
+}
+
+/// Where a control plane is reached.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Discovery and certificates, over TLS.
+    pub discovery: TcpListener,
+    /// Metrics and readiness.
+    pub monitoring: TcpListener,
+}
+
+impl Listeners {
+    /// Listens on the configured ports; port 0 means any.
+    ///
+    /// # Errors
+    /// When a port is taken.
+    pub async fn bind(config: &Config) -> Result<Self, Error> {
+        let monitoring = serve::listen(config.monitoring_port).await?;
+        Ok(Self { discovery: serve::listen(config.xds_port).await?, monitoring })
+    }
+}
+
+/// As [`run`], on listeners that are there already.
+///
+/// # Errors
+/// When the authority's Secret cannot be used.
+pub async fn run_on(config: Config, client: Client, listeners: Listeners, drain: drain::Watch) -> Result<(), Error> {
     let registry = Registry::new();
     let readiness = drain::Readiness::new();
     let pending =
         Pending { authority: readiness.task("certificate authority"), configuration: readiness.task("configuration") };
-    let monitoring = serve::listen(config.monitoring_port).await?;
-    let listener = serve::listen(config.xds_port).await?;
     let watch = drain.clone();
     let router = serve::monitoring(registry.clone(), readiness);
-    let _monitoring = drain.spawn(telemetry::http::serve(monitoring, router, async move { watch.draining().await }));
+    let until = async move { watch.draining().await };
+    let _monitoring = drain.spawn(telemetry::http::serve(listeners.monitoring, router, until));
 
     let (publisher, published) = Publisher::new(options(&config), debounce(&config));
     let publishing = publisher.run(watch::start(&client, &drain));
@@ -91,7 +119,7 @@ pub async fn run(config: Config, client: Client, drain: drain::Watch) -> Result<
         }
     };
     tokio::select! {
-        outcome = plane.run(listener, pending) => outcome,
+        outcome = plane.run(listeners.discovery, pending) => outcome,
         failure = failure => Err(failure),
     }
 }

@@ -136,7 +136,9 @@ impl Publisher {
             }
             is_new
         });
-        send(&self.leaving, leaving::since(derived.leaving, &self.leaving.borrow().clone(), version));
+        // A guard on the channel would block the write that follows.
+        let before = Arc::clone(&self.leaving.borrow());
+        send(&self.leaving, leaving::since(derived.leaving, &before, version));
         send(&self.reports, derived.reports);
         send(&self.namespaces, derived.namespaces);
         if !self.is_ready.send_replace(true) {

@@ -113,7 +113,10 @@ where
         loop {
             let change = match events.try_next().await {
                 Ok(Some(event)) => {
-                    trouble.is_over(&self.kind);
+                    // The start of an attempt to list says nothing about its success.
+                    if !matches!(event, Event::Init) {
+                        trouble.is_over(&self.kind);
+                    }
                     self.take(event, &mut list)
                 }
                 Ok(None) => return,

@@ -174,6 +174,3 @@ fn block(value: &str) -> Option<Address> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
