@@ -22,7 +22,9 @@ pub(crate) async fn tcp(
     let failed = |source| ConnectionError::Connect { destination, source };
     let socket = match open(lane, destination, source) {
         Err(error) if source.is_some() => {
-            tracing::warn!(%destination, %error, "cannot keep the client's address");
+            if lane.shared.source_warnings.may() {
+                tracing::warn!(%destination, %error, "cannot keep the addresses of clients");
+            }
             open(lane, destination, None)
         }
         outcome => outcome,

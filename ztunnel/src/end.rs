@@ -56,38 +56,46 @@ impl Record {
         let Description { source, destination, service, labels } = description;
         let bytes: Arc<Live> = Arc::clone(live);
         let open = shared.labels.traffic().opened(labels, bytes);
+        if shared.access.wants_opened() {
+            shared.access.opened(self.access_record(live, source.clone(), destination.clone(), service.clone()));
+        }
         self.described = Some(Box::new(Described { source, destination, service, open }));
+    }
+
+    fn access_record(&self, live: &Live, source: Party, destination: Party, service: Option<Hostname>) -> AccessRecord {
+        let (up, down) = (live.counters.to_upstream(), live.counters.to_downstream());
+        let (bytes_sent, bytes_received) = match self.direction {
+            Direction::Outbound => (up, down),
+            Direction::Inbound => (down, up),
+        };
+        AccessRecord {
+            direction: self.direction,
+            source_address: self.source_address,
+            source,
+            destination_address: self.destination_address,
+            destination,
+            hbone_address: self.hbone_address.clone(),
+            service,
+            bytes_sent,
+            bytes_received,
+            duration: self.started.elapsed(),
+            error: None,
+        }
     }
 }
 
 /// The one place where a connection ends: bytes, duration and outcome become the access-log line and the metrics.
-pub(crate) fn end(shared: &Shared, record: Record, live: &Live, outcome: Result<(), ConnectionError>) {
+pub(crate) fn end(shared: &Shared, mut record: Record, live: &Live, outcome: Result<(), ConnectionError>) {
     let error = outcome.err();
     let text = error.as_ref().map(ToString::to_string);
-    let Some(described) = record.described else {
+    let Some(described) = record.described.take() else {
         let text = text.unwrap_or_else(|| "closed before anything was known".to_owned());
         shared.access.failed_early(record.direction, record.source_address, record.destination_address, text);
         return;
     };
     let Described { source, destination, service, open } = *described;
-    let (up, down) = (live.counters.to_upstream(), live.counters.to_downstream());
-    let (bytes_sent, bytes_received) = match record.direction {
-        Direction::Outbound => (up, down),
-        Direction::Inbound => (down, up),
-    };
-    shared.access.complete(AccessRecord {
-        direction: record.direction,
-        source_address: record.source_address,
-        source,
-        destination_address: record.destination_address,
-        destination,
-        hbone_address: record.hbone_address,
-        service,
-        bytes_sent,
-        bytes_received,
-        duration: record.started.elapsed(),
-        error: text,
-    });
+    let complete = record.access_record(live, source, destination, service);
+    shared.access.complete(AccessRecord { error: text, ..complete });
     match error {
         None => open.close(ResponseFlag::None, false),
         Some(error) => open.close(error.flag(), error.is_failure()),

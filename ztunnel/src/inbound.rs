@@ -1,6 +1,7 @@
 //! Connections to a pod through the mesh: port 15008, mutual TLS, and in it any number of tunnels.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>
         };
         match next {
             Some(Ok(Incoming::Request(request))) => {
-                drop(tokio::spawn(serve_stream(Arc::clone(lane), Arc::clone(tunnel), request)));
+                drop(tokio::spawn(serve_stream(Arc::clone(lane), Arc::clone(tunnel), Box::new(request))));
             }
             Some(Ok(Incoming::Refused(refusal))) => {
                 let access = &lane.shared.access;
@@ -106,12 +107,14 @@ async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>
 }
 
 /// Carries one stream from its request to its end.
-async fn serve_stream(lane: Arc<Lane>, tunnel: Arc<Tunnel>, request: Request) {
+///
+/// The request is boxed: it is gone once it is answered, and its place in the task would not be.
+async fn serve_stream(lane: Arc<Lane>, tunnel: Arc<Tunnel>, request: Box<Request>) {
     let _guard = lane.drain.guard();
     let live = lane.register(Direction::Inbound, tunnel.peer);
     let mut record = Record::begin(Direction::Inbound, tunnel.peer, tunnel.local);
     record.hbone_address = Some(request.authority().clone());
-    let outcome = live.unless_closed(carry(&lane, &live, &mut record, &tunnel, request)).await;
+    let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &tunnel, request))).await;
     end(&lane.shared, record, &live, outcome);
 }
 
@@ -120,25 +123,25 @@ async fn carry(
     live: &Registered,
     record: &mut Record,
     tunnel: &Tunnel,
-    request: Request,
+    request: Box<Request>,
 ) -> Result<(), ConnectionError> {
-    let (downstream, mut upstream) = Box::pin(open(lane, live, record, tunnel, request)).await?;
-    let mut upstream = Upstream { stream: &mut upstream, is_whole: false };
-    io::copy_bidirectional(downstream, &mut *upstream.stream, &live.counters).await?;
+    let (mut downstream, upstream) = Box::pin(open(lane, live, record, tunnel, request)).await?;
+    let mut upstream = Upstream { stream: upstream, is_whole: false };
+    io::copy_bidirectional(&mut downstream, &mut upstream.stream, &live.counters).await?;
     upstream.is_whole = true;
     Ok(())
 }
 
 /// The application's side; cut, so that the application notices, unless the connection came to its own end.
-struct Upstream<'a> {
-    stream: &'a mut TcpStream,
+struct Upstream {
+    stream: TcpStream,
     is_whole: bool,
 }
 
-impl Drop for Upstream<'_> {
+impl Drop for Upstream {
     fn drop(&mut self) {
         if !self.is_whole {
-            connect::cut(self.stream);
+            connect::cut(&self.stream);
         }
     }
 }
@@ -149,7 +152,7 @@ async fn open(
     live: &Registered,
     record: &mut Record,
     tunnel: &Tunnel,
-    request: Request,
+    request: Box<Request>,
 ) -> Result<(hbone::Stream, TcpStream), ConnectionError> {
     let (upstream, workload) = match admit(lane, live, record, tunnel, &request).await {
         Ok(admitted) => admitted,
@@ -227,4 +230,12 @@ fn describe(
         labels,
     };
     record.describe(&lane.shared, live, description);
+}
+
+#[cfg(test)]
+pub(crate) fn size_of_stream_task() -> usize {
+    fn size<A, B, C, F: Future>(_serve: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+    size(serve_stream)
 }

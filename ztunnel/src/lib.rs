@@ -12,6 +12,8 @@
 mod accept;
 mod admin;
 mod authorise;
+#[cfg(test)]
+mod budget;
 mod certificates;
 mod channel;
 mod connect;

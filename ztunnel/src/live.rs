@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
@@ -79,11 +79,12 @@ impl Live {
     }
 
     /// Runs `work` unless and until the connection is ordered to end; the order goes first.
-    pub(crate) async fn unless_closed(
+    ///
+    /// The work is pinned by the caller: taken by value it would take twice its size.
+    pub(crate) async fn unless_closed<F: Future<Output = Result<(), ConnectionError>>>(
         &self,
-        work: impl Future<Output = Result<(), ConnectionError>>,
+        mut work: Pin<&mut F>,
     ) -> Result<(), ConnectionError> {
-        let mut work = pin!(work);
         std::future::poll_fn(|context| {
             self.order.waker.register(context.waker());
             match self.order.ending.load(Ordering::Acquire) {
@@ -223,6 +224,8 @@ impl Drop for Registered {
 #[cfg(test)]
 mod tests {
     use policy::{Action, Authorization, Scope};
+    use std::pin::pin;
+
     use types::NamespacedName;
 
     use super::*;
@@ -258,11 +261,11 @@ mod tests {
         let (judged_one, unjudged) = (registered(&registry, "a"), registered(&registry, "a"));
         judged_one.judge_by(judged());
         registry.judge_again(&deny_all("elsewhere"));
-        assert!(judged_one.unless_closed(async { Ok(()) }).await.is_ok());
+        assert!(judged_one.unless_closed(pin!(async { Ok(()) })).await.is_ok());
         registry.judge_again(&deny_all("shop"));
-        let ended = judged_one.unless_closed(std::future::pending()).await;
+        let ended = judged_one.unless_closed(pin!(std::future::pending())).await;
         assert!(matches!(ended, Err(ConnectionError::PolicyChange)));
-        assert!(unjudged.unless_closed(async { Ok(()) }).await.is_ok());
+        assert!(unjudged.unless_closed(pin!(async { Ok(()) })).await.is_ok());
     }
 
     #[tokio::test]
@@ -270,7 +273,7 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let one = registered(&registry, "a");
         let live = Arc::clone(one.live());
-        let waiting = tokio::spawn(async move { live.unless_closed(std::future::pending()).await });
+        let waiting = tokio::spawn(async move { live.unless_closed(pin!(std::future::pending())).await });
         tokio::task::yield_now().await;
         registry.close_all(Some(&PodUid::from("b")), Ending::Drained);
         tokio::task::yield_now().await;

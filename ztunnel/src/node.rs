@@ -22,7 +22,7 @@ use crate::live::{Ending, Registry as LiveRegistry};
 use crate::names::Names;
 use crate::pods::Pods;
 use crate::session::Follower;
-use crate::shared::{Settings, Shared};
+use crate::shared::{Seldom, Settings, Shared};
 use crate::workers::Workers;
 
 /// How long label sets of workloads that left are kept at least; a rolling update sweeps once, not once per pod.
@@ -76,6 +76,7 @@ impl Node {
             labels: Labels::new(traffic),
             live: Arc::new(LiveRegistry::default()),
             names: Names::default(),
+            source_warnings: Seldom::default(),
         });
         let environment = |source| ZtunnelError::Environment { what: "cannot start worker threads", source };
         let workers = Workers::start(config.worker_threads).map_err(environment)?;
@@ -138,7 +139,7 @@ fn may_keep_source(config: &config::Ztunnel) -> Result<bool, ZtunnelError> {
 /// Judges live connections again whenever policies change.
 async fn follow_policies(shared: Arc<Shared>) {
     let mut policies = shared.policies.clone();
-    policies.mark_unchanged();
+    policies.mark_changed();
     while policies.changed().await.is_ok() {
         let current = Arc::clone(&policies.borrow_and_update());
         shared.live.judge_again(&current);

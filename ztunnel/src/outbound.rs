@@ -1,6 +1,7 @@
 //! Connections that a pod makes: port 15001.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAd
     let Ok(local) = stream.local_addr() else { return };
     let live = lane.register(Direction::Outbound, peer);
     let mut record = Record::begin(Direction::Outbound, peer, local);
-    let outcome = live.unless_closed(carry(&lane, &live, &mut record, &mut stream)).await;
+    let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &mut stream))).await;
     if outcome.is_err() {
         connect::cut(&stream);
     }
@@ -51,7 +52,9 @@ async fn carry(
 ) -> Result<(), ConnectionError> {
     let destination = original_destination(record, stream)?;
     // Boxed: what connecting needs, a connection that idles for hours must not keep.
-    match Box::pin(connect(lane, live, record, destination)).await? {
+    let mut onward = Box::pin(connect(lane, live, record, destination)).await?;
+    // By reference: a future keeps its arguments beside what it makes of them.
+    match &mut onward {
         Onward::Tcp(onward) => io::copy_bidirectional(stream, onward, &live.counters).await?,
         Onward::Hbone(onward) => io::copy_bidirectional(stream, onward, &live.counters).await?,
     }
@@ -77,40 +80,48 @@ async fn connect(
     destination: SocketAddr,
 ) -> Result<Onward, ConnectionError> {
     let source = lane.local_workload().await?;
-    let deadline = Instant::now() + CONNECT_DEADLINE;
+    let client = Client { address: live.source, workload: &source, deadline: Instant::now() + CONNECT_DEADLINE };
     let mut failed: Vec<WorkloadUid> = Vec::new();
     let mut last: Option<(Route, ConnectionError)> = None;
     let mut may_ask_again = true;
     loop {
-        let view = &lane.shared.view;
-        let route = match resolve(view, &source, destination, &failed, &mut rand::rng()) {
+        let mut route = match resolve(&lane.shared.view, &source, destination, &failed, &mut rand::rng()) {
             Ok(route) => route,
             Err(error) => return Err(give_up(lane, live, record, &source, last, error)),
         };
-        match attempt(lane, live.source, &source, route.clone(), deadline).await {
-            Ok((onward, route)) => {
+        let error = match attempt(lane, &client, &mut route, &failed).await {
+            Ok(onward) => {
                 describe(lane, live.live(), record, &source, &route);
                 let (actual, is_hbone) = (record.destination_address, matches!(onward, Onward::Hbone(_)));
                 let _ = live.path.set(Path { original: Some(destination.to_string()), actual, is_hbone });
                 return Ok(onward);
             }
-            Err(error) if may_ask_again && error.is_interrupted() => {
-                tracing::debug!(%destination, %error, "asking again");
-                may_ask_again = false;
+            Err(error) => error,
+        };
+        if may_ask_again && error.is_interrupted() {
+            tracing::debug!(%destination, %error, "asking again");
+            may_ask_again = false;
+            continue;
+        }
+        match route.upstream().map(|upstream| upstream.workload.uid.clone()) {
+            Some(uid) if error.permits_another_endpoint() && Instant::now() < client.deadline => {
+                tracing::debug!(%destination, endpoint = %uid, %error, "trying another endpoint");
+                failed.push(uid);
+                last = Some((route, error));
             }
-            Err(error) => match route.upstream().map(|upstream| upstream.workload.uid.clone()) {
-                Some(uid) if error.permits_another_endpoint() && Instant::now() < deadline => {
-                    tracing::debug!(%destination, endpoint = %uid, %error, "trying another endpoint");
-                    failed.push(uid);
-                    last = Some((route, error));
-                }
-                _ => {
-                    describe(lane, live.live(), record, &source, &route);
-                    return Err(error);
-                }
-            },
+            _ => {
+                describe(lane, live.live(), record, &source, &route);
+                return Err(error);
+            }
         }
     }
+}
+
+/// Who connects, and until when.
+struct Client<'a> {
+    address: SocketAddr,
+    workload: &'a Arc<Workload>,
+    deadline: Instant,
 }
 
 /// Nobody is left to try: what went wrong last says more than that nothing is left.
@@ -131,49 +142,49 @@ fn give_up(
     }
 }
 
-/// Connects along one route; gives the route back as it was in the end, with names resolved.
+/// Connects along one route; a name in it is replaced by what it resolves to.
 async fn attempt(
     lane: &Arc<Lane>,
-    client: SocketAddr,
-    source: &Arc<Workload>,
-    route: Route,
-    deadline: Instant,
-) -> Result<(Onward, Route), ConnectionError> {
-    let route = match route {
-        Route::Unresolved(unresolved) => {
-            let answers = lane.shared.names.resolve(unresolved.hostname()).await?;
-            unresolved.resolved(&answers, &mut rand::rng())?
-        }
-        route => route,
+    client: &Client<'_>,
+    route: &mut Route,
+    failed: &[WorkloadUid],
+) -> Result<Onward, ConnectionError> {
+    if let Route::Unresolved(unresolved) = route {
+        let answers = lane.shared.names.resolve(unresolved.hostname()).await?;
+        *route = unresolved.clone().resolved(&answers, &mut rand::rng())?;
+    }
+    let deadline = match route.upstream() {
+        Some(upstream) => attempt_deadline(lane, upstream, failed, client.deadline),
+        None => client.deadline,
     };
-    let onward = match &route {
-        Route::Passthrough { destination, .. } => Onward::Tcp(connect::tcp(lane, *destination, None, deadline).await?),
-        Route::Tcp { destination, upstream } => {
-            let deadline = attempt_deadline(upstream, deadline);
-            Onward::Tcp(connect::tcp(lane, *destination, None, deadline).await?)
+    match route {
+        Route::Passthrough { destination, .. } | Route::Tcp { destination, .. } => {
+            Ok(Onward::Tcp(connect::tcp(lane, *destination, None, deadline).await?))
         }
         Route::Hbone { destination, authority, expected, upstream } => {
             let key = PoolKey {
-                source: source.identity(),
+                source: client.workload.identity(),
                 expected: expected.clone(),
                 destination: *destination,
-                source_ip: client.ip(),
+                source_ip: client.address.ip(),
             };
-            let service = upstream.service.as_deref();
-            let request = request(source, client, authority, service);
-            let deadline = attempt_deadline(upstream, deadline);
-            Onward::Hbone(tunnel(lane, key, &request, deadline).await?)
+            let request = request(client, authority, upstream.service.as_deref());
+            Ok(Onward::Hbone(tunnel(lane, key, &request, deadline).await?))
         }
+        // A name was resolved above, or led to an error.
         Route::Unresolved(unresolved) => {
-            return Err(ResolveError::NoAddress { workload: unresolved.upstream.workload.uid.clone() }.into());
+            Err(ResolveError::NoAddress { workload: unresolved.upstream.workload.uid.clone() }.into())
         }
-    };
-    Ok((onward, route))
+    }
 }
 
-/// One endpoint of a service must not use up the time of the others.
-fn attempt_deadline(upstream: &Upstream, deadline: Instant) -> Instant {
-    if upstream.service.is_none() {
+/// One endpoint must not use up the time of the others, if there are others.
+fn attempt_deadline(lane: &Lane, upstream: &Upstream, failed: &[WorkloadUid], deadline: Instant) -> Instant {
+    let has_others = upstream
+        .service
+        .as_ref()
+        .is_some_and(|service| lane.shared.view.endpoints(&service.key()).len() > failed.len() + 1);
+    if !has_others {
         return deadline;
     }
     let now = Instant::now();
@@ -181,11 +192,14 @@ fn attempt_deadline(upstream: &Upstream, deadline: Instant) -> Instant {
     deadline.min(now + share)
 }
 
-fn request(source: &Workload, client: SocketAddr, authority: &Authority, service: Option<&Service>) -> Connect {
+fn request(client: &Client<'_>, authority: &Authority, service: Option<&Service>) -> Connect {
     Connect {
         authority: authority.clone(),
-        baggage: Some(baggage(source)),
-        forwarded: Some(Forwarded { client: Some(client), host: service.map(|service| service.hostname.clone()) }),
+        baggage: Some(baggage(client.workload)),
+        forwarded: Some(Forwarded {
+            client: Some(client.address),
+            host: service.map(|service| service.hostname.clone()),
+        }),
         traceparent: Some(TraceParent::random(&mut rand::rng())),
         network: None,
     }

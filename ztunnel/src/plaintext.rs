@@ -1,6 +1,7 @@
 //! Connections to a pod from outside the mesh: port 15006.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use discovery::{Resident, Workload, is_illegal_port};
@@ -24,7 +25,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAd
     let Ok(local) = stream.local_addr() else { return };
     let live = lane.register(Direction::Inbound, peer);
     let mut record = Record::begin(Direction::Inbound, peer, local);
-    let outcome = live.unless_closed(carry(&lane, &live, &mut record, &mut stream)).await;
+    let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &mut stream))).await;
     if outcome.is_err() {
         connect::cut(&stream);
     }
@@ -43,8 +44,8 @@ async fn carry(
     if is_illegal_port(destination.port()) {
         return Err(ConnectionError::Loop);
     }
-    let onward = Box::pin(connect(lane, live, record, destination)).await?;
-    io::copy_bidirectional(stream, onward, &live.counters).await?;
+    let mut onward = Box::pin(connect(lane, live, record, destination)).await?;
+    io::copy_bidirectional(stream, &mut onward, &live.counters).await?;
     Ok(())
 }
 

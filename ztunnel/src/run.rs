@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use drain::{Readiness, Trigger};
 use identity::{CaClient, CaOptions, CertificateStore, Clock};
@@ -16,6 +17,7 @@ use telemetry::metrics::{XdsMetrics, set_build};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tracing::{info, warn};
 use xds::client::Termination;
 use xds::delta::Mode;
@@ -26,6 +28,9 @@ use crate::admin::{Admin, status_routes};
 use crate::channel;
 use crate::error::ZtunnelError;
 use crate::node::{Node, Parts};
+
+/// How long answers of the proxy's own ports may go on when everything else is over.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Runs the node proxy until `trigger` has been started, by whomever, and its drain is over.
 ///
@@ -60,7 +65,8 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     let node = Arc::new(node);
 
     let admin = Admin::new(Arc::clone(&config), Arc::clone(&node), logging.filter(), trigger.clone());
-    let servers = serve(&config, &admin, &registry, &readiness, &drain)?;
+    let (closing, close) = watch::channel(false);
+    let mut servers = serve(&config, &admin, (&registry, &readiness), &close)?;
 
     let (discovering, mut is_ready) = client;
     let ready = drain.unless_draining(async { is_ready.wait_for(|ready| *ready).await.is_ok() }).await;
@@ -77,7 +83,10 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     }
     let drained = trigger.finished().await;
     info!(?drained, "drained");
-    drop((servers, discovering));
+    drop(discovering);
+    // Answers under way, to whoever asked for the end for instance, are still given.
+    let _ = closing.send(true);
+    let _ = timeout(FAREWELL, async { while servers.join_next().await.is_some() {} }).await;
     outcome
 }
 
@@ -187,16 +196,18 @@ impl xds::client::Observer for Counting {
 fn serve(
     config: &config::Ztunnel,
     admin: &Admin,
-    registry: &Registry,
-    readiness: &Readiness,
-    drain: &drain::Watch,
+    (registry, readiness): (&Registry, &Readiness),
+    close: &watch::Receiver<bool>,
 ) -> Result<JoinSet<()>, ZtunnelError> {
     let mut servers = JoinSet::new();
     let mut start = |address: SocketAddr, router: Router| -> Result<(), ZtunnelError> {
         let listener = listen(address)?;
-        let drain = drain.clone();
+        let mut close = close.clone();
         // They answer until the drain is over: that is when operators look.
-        servers.spawn(http::serve(listener, router, async move { drain.deadline_passed().await }));
+        let end = async move {
+            let _ = close.wait_for(|close| *close).await;
+        };
+        servers.spawn(http::serve(listener, router, end));
         Ok(())
     };
     let (ports, ipv6) = (config.ports, config.in_pod.ipv6);

@@ -1,6 +1,6 @@
 //! What all connections of the node share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use discovery::View;
@@ -8,6 +8,7 @@ use identity::CertificateStore;
 use policy::PolicySet;
 use telemetry::AccessLog;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::labels::Labels;
 use crate::live::Registry;
@@ -29,6 +30,25 @@ pub(crate) struct Shared {
     pub(crate) labels: Labels,
     pub(crate) live: Arc<Registry>,
     pub(crate) names: Names,
+    /// Warnings about source addresses that cannot be kept.
+    pub(crate) source_warnings: Seldom,
+}
+
+/// Lets something happen once a minute: for warnings that every connection could cause.
+#[derive(Default)]
+pub(crate) struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    /// Whether it may happen now.
+    pub(crate) fn may(&self) -> bool {
+        const PAUSE: Duration = Duration::from_secs(60);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= PAUSE);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// What of the configuration connections look at.
@@ -76,5 +96,19 @@ impl Settings {
             response_baggage: config.response_baggage,
             authorization_info_log: config.authorization_info_log,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_seldom_happens_once_a_minute() {
+        let seldom = Seldom::default();
+        assert!(seldom.may());
+        assert!(!seldom.may());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(seldom.may());
     }
 }

@@ -109,10 +109,16 @@ impl AccessLog {
         (Self { sink: Sink::Lines(sender) }, receiver)
     }
 
+    /// Whether anybody reads of connections that begin; without, there is no need to make a record.
+    #[must_use]
+    pub fn wants_opened(&self) -> bool {
+        self.is_wanted(Stage::Opened, false)
+    }
+
     /// A connection begins; level debug.
-    pub fn opened(&self, record: &AccessRecord) {
-        if self.is_wanted(Stage::Opened, false) {
-            self.write(Stage::Opened, record.clone());
+    pub fn opened(&self, record: AccessRecord) {
+        if self.wants_opened() {
+            self.write(Stage::Opened, record);
         }
     }
 
@@ -152,7 +158,7 @@ impl AccessLog {
 
     fn is_wanted(&self, stage: Stage, is_failure: bool) -> bool {
         match (&self.sink, stage, is_failure) {
-            (Sink::Nowhere, ..) | (Sink::Lines(_), Stage::Opened, _) => false,
+            (Sink::Nowhere, ..) => false,
             (Sink::Lines(_), ..) => true,
             (Sink::Queue(_), Stage::Opened, _) => tracing::enabled!(target: TARGET, Level::DEBUG),
             (Sink::Queue(_), Stage::Early, _) => tracing::enabled!(target: TARGET, Level::WARN),

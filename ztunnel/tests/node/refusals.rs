@@ -17,7 +17,8 @@ async fn client(world: &World, from: &TestPod, to: &TestPod) -> Client {
     let stream = from.connect(to.at(15008)).await.unwrap();
     let (stream, peer) = within(tls::connect(stream, &certificate, &[to.identity()])).await.unwrap();
     assert_eq!(peer.identity, to.identity());
-    let (client, driver) = within(hbone::client::handshake(stream, &hbone::Parameters::default())).await.unwrap();
+    let (client, driver) =
+        within(Box::pin(hbone::client::handshake(stream, &hbone::Parameters::default()))).await.unwrap();
     tokio::spawn(driver);
     client
 }

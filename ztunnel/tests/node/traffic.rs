@@ -19,6 +19,8 @@ async fn a_connection_between_captured_pods_is_tunnelled_and_keeps_its_source() 
     assert_eq!(rest(&mut stream).await.unwrap(), b"");
     let source = stream.local_addr().unwrap();
 
+    let opened = world.nodes[0].line(&["debug\taccess\tconnection opened", &format!("src.addr={source}")]).await;
+    assert!(opened.ends_with("direction=\"outbound\""), "{opened}");
     let outbound = world.nodes[0].line(&["connection complete", "direction=\"outbound\""]).await;
     let (ip, identity) = (cart.ip, cart.identity());
     let expected = format!(

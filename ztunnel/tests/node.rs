@@ -1,9 +1,21 @@
 //! Two nodes in one process: pods in network namespaces of the tests' own, joined by a bridge, with redirection rules;
 //! a scripted node agent, certificates from an authority in the process, discovery and policies set by hand.
 
+#[cfg(test)]
+#[path = "node/agent.rs"]
 mod agent;
+#[cfg(test)]
+#[path = "node/drain.rs"]
 mod drain;
+#[cfg(test)]
+#[path = "node/policy.rs"]
 mod policy;
+#[cfg(test)]
+#[path = "node/refusals.rs"]
 mod refusals;
+#[cfg(test)]
+#[path = "node/traffic.rs"]
 mod traffic;
+#[cfg(test)]
+#[path = "node/world.rs"]
 mod world;
