@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::member::Slot;
 use super::{Connect, Connected};
-use crate::activity::Activity;
+use crate::activity::{Activity, Seen};
 use crate::keepalive::Heartbeat;
 use crate::{HboneError, Parameters, Stream};
 
@@ -34,6 +34,7 @@ pub(crate) const RESET_STREAMS: usize = 1024;
 pub struct Client {
     send: SendRequest<Bytes>,
     limit: Limit,
+    seen: Seen,
 }
 
 /// How many streams the peer allows; shared between driver and handles.
@@ -69,9 +70,9 @@ where
         .await
         .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
         .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
-    let heartbeat = connection.ping_pong().map(|pings| Heartbeat::new(pings, seen, parameters.keepalive));
+    let heartbeat = connection.ping_pong().map(|pings| Heartbeat::new(pings, seen.clone(), parameters.keepalive));
     let limit = Limit::default();
-    let client = Client { send, limit: limit.clone() };
+    let client = Client { send, limit: limit.clone(), seen };
     Ok((client, Driver { connection, heartbeat, limit }))
 }
 
@@ -125,6 +126,11 @@ impl Client {
 
     pub(crate) fn limit(&self) -> &Limit {
         &self.limit
+    }
+
+    /// Whether the peer has sent anything since a moment.
+    pub(crate) fn was_heard_since(&self, moment: Instant) -> bool {
+        self.seen.last() >= self.seen.to_the_millisecond(moment)
     }
 
     /// Whether new streams can still be opened: false after GOAWAY and when the transport broke.

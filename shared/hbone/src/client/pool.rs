@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 3;
 /// Connections by key, each carrying many tunnels; cheap to clone.
 ///
 /// - A connection takes streams up to the smaller of the own and the peer's limit, and again as soon as one ends.
-/// - Connections that broke, or whose peer said GOAWAY, take no more.
+/// - Connections that broke, whose peer said GOAWAY, or whose peer fell silent over a request, take no more.
 /// - There is one dial per key at a time, and all who wait for it share its outcome: nobody waits behind a failure.
 /// - A connection without streams is closed after [`Parameters::idle_timeout`].
 /// - When the last clone is dropped, all connections are closed and their streams break.
@@ -77,10 +77,14 @@ where
             let slot = timeout_at(deadline, self.reserve(key, &dial))
                 .await
                 .map_err(|_elapsed| HboneError::Timeout("a connection"))??;
-            let (member, is_reused) = (Arc::clone(slot.member()), slot.is_reused);
-            let answer = timeout_at(deadline, member.client.connect_on(request, Some(slot)))
-                .await
-                .map_err(|_elapsed| HboneError::Timeout("the answer to CONNECT"))?;
+            let (member, is_reused, asked) = (Arc::clone(slot.member()), slot.is_reused, Instant::now());
+            let answer = timeout_at(deadline, member.client.connect_on(request, Some(slot))).await;
+            let Ok(answer) = answer else {
+                if !member.client.was_heard_since(asked) {
+                    member.retire();
+                }
+                return Err(HboneError::Timeout("the answer to CONNECT"));
+            };
             match answer {
                 Err(error) if attempt < ATTEMPTS && is_reused && was_closing(&error) => {
                     member.retire();

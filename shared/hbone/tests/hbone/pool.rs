@@ -324,6 +324,38 @@ async fn a_request_that_meets_a_closing_connection_is_sent_again() {
     assert_eq!(world.dials(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_peer_fell_silent_over_a_request_takes_no_more() {
+    let mut world = World::new(Parameters::default());
+    let (_stream, mut served) = world.first("a").await;
+    let patience = |world: &World, seconds| {
+        let (pool, dial) = (world.pool.clone(), world.dial());
+        let until = Instant::now() + Duration::from_secs(seconds);
+        tokio::spawn(async move { pool.open(&"a", &connect("a:80"), until, dial).await })
+    };
+    // This peer is slow, but it is there: it answers the PING meanwhile.
+    let open = patience(&world, 12);
+    let _unanswered = served.request().await;
+    assert!(matches!(open.await.unwrap().unwrap_err(), HboneError::Timeout(_)));
+    assert!(world.pool.has_room(&"a"));
+    // This one is not heard of at all.
+    let open = patience(&world, 3);
+    let _unanswered = served.request().await;
+    assert!(matches!(open.await.unwrap().unwrap_err(), HboneError::Timeout(_)));
+    assert!(!world.pool.has_room(&"a"));
+    let (mut second, _other) = world.first("a").await;
+    expect_echo(&mut second).await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_tunnel_and_holding_one_cost_little_memory() {
+    let world = World::new(Parameters::default());
+    let open = size_of_val(&world.open("a"));
+    assert!(open <= 2048, "{open} bytes while waiting");
+    let stream = size_of::<Stream>();
+    assert!(stream <= 192, "{stream} bytes while open");
+}
+
 #[tokio::test]
 async fn a_verdict_is_final_and_costs_nothing() {
     let mut world = World::new(Parameters::default());

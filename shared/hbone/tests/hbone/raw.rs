@@ -99,11 +99,14 @@ impl Raw {
     }
 
     pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-        frame.extend_from_slice(&[kind, flags]);
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
+        let frame = frame(kind, flags, stream, payload);
         timeout(DEADLINE, self.io.write_all(&frame)).await.expect("peer does not read").unwrap();
+    }
+
+    /// Sends a frame to a peer that may hang up over it.
+    pub(crate) async fn try_send(&mut self, kind: u8, stream: u32, payload: &[u8]) {
+        let frame = frame(kind, 0, stream, payload);
+        let _ = timeout(DEADLINE, self.io.write_all(&frame)).await.expect("peer neither reads nor hangs up");
     }
 
     pub(crate) async fn send_reset(&mut self, stream: u32, reason: u32) {
@@ -175,6 +178,15 @@ impl Raw {
     pub(crate) fn into_io(self) -> DuplexStream {
         self.io
     }
+}
+
+/// Nine bytes of header, then the payload (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
 }
 
 /// A header block of literals without indexing and without Huffman coding (RFC 7541, section 6.2.2).

@@ -189,6 +189,43 @@ async fn an_aborting_server_ends_its_streams_at_once() {
 }
 
 #[tokio::test]
+async fn a_client_that_breaks_the_rules_is_told_and_let_go() {
+    const PROTOCOL_ERROR: u32 = 1;
+    const FLOW_CONTROL_ERROR: u32 = 3;
+    const FRAME_SIZE_ERROR: u32 = 6;
+    const RULES: [(u8, u32, usize, u32); 3] = [
+        // A frame larger than was announced, DATA on a stream that nobody opened, a window update of nothing.
+        (DATA, 1, (1 << 20) + 1, FRAME_SIZE_ERROR),
+        (DATA, 7, 1, PROTOCOL_ERROR),
+        (WINDOW_UPDATE, 0, 4, PROTOCOL_ERROR),
+    ];
+    for (kind, stream, length, reason) in RULES {
+        let (mut served, mut raw) = pair().await;
+        let payload = vec![0; length];
+        tokio::join!(raw.try_send(kind, stream, &payload), async { served.end().await.unwrap_err() });
+        let goaway = raw.rest().await.into_iter().find(|frame| frame.kind == GOAWAY).unwrap();
+        assert_eq!(goaway.goaway().1, reason, "frame {kind} of {length} bytes");
+    }
+    // More than the connection window: the first 65,535 bytes fit before SETTINGS are acknowledged.
+    let (mut served, mut raw) = pair().await;
+    raw.send_connect(1, "a:80").await;
+    let _stream = served.accept().await;
+    for _ in 0..5 {
+        raw.try_send(DATA, 1, &[0; 16_384]).await;
+    }
+    let reset = raw.next(RST_STREAM).await;
+    assert_eq!(reset.number(), FLOW_CONTROL_ERROR);
+}
+
+#[tokio::test]
+async fn frames_of_unknown_kind_are_ignored() {
+    let (mut served, mut raw) = pair().await;
+    raw.send(0xfa, 0xff, 0, b"grease").await;
+    raw.send_connect(1, "a:80").await;
+    served.request().await;
+}
+
+#[tokio::test]
 async fn what_is_not_http2_is_refused() {
     let (near, mut far) = duplex(PIPE);
     let mut served = Served::new(near, Parameters::default());

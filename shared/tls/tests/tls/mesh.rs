@@ -176,6 +176,19 @@ async fn a_peer_without_h2_is_refused_by_both_sides() {
 }
 
 #[tokio::test]
+async fn what_is_not_tls_is_an_error_of_the_right_kind() {
+    let server = TestCa::new().workload(CART);
+    for (bytes, is_io) in [(&b"GET / HTTP/1.1\r\n\r\n"[..], false), (b"", true), (b"\x16\x03\x01\x40", true)] {
+        let (near, mut far) = duplex(1 << 16);
+        far.write_all(bytes).await.unwrap();
+        far.shutdown().await.unwrap();
+        let error = timeout(DEADLINE, tls::accept(near, &server)).await.unwrap().unwrap_err();
+        assert_eq!(matches!(error, TlsError::Io(_)), is_io, "{error}");
+        assert_eq!(matches!(error, TlsError::Handshake(_)), !is_io, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn tls_1_2_is_refused() {
     let ca = TestCa::new();
     let (server, shown) = (ca.workload(CART), ca.issue(&[FRONTEND]));
