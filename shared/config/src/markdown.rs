@@ -59,6 +59,13 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let current = std::fs::read_to_string(path).unwrap();
+        assert!(current == markdown(), "run: cargo run -q -p config --example markdown > docs/configuration.md");
+    }
+
+    #[test]
     fn every_row_has_as_many_cells_as_its_head() {
         for line in markdown().lines().filter(|line| line.starts_with('|')) {
             assert!(matches!(line.matches('|').count(), 3 | 6), "{line}");

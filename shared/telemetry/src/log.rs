@@ -5,6 +5,7 @@ mod layer;
 mod queue;
 mod render;
 
+use std::io::Write;
 use std::sync::Arc;
 
 use tracing_subscriber::filter::Targets;
@@ -52,8 +53,16 @@ pub struct Logging {
 /// # Errors
 /// When the filter is malformed, or the log is set up already.
 pub fn init(filter: &str, layout: Layout) -> Result<Logging, LogError> {
+    init_with(filter, layout, std::io::stdout())
+}
+
+/// As [`init`], with lines going elsewhere.
+///
+/// # Errors
+/// When the filter is malformed, or the log is set up already.
+pub fn init_with(filter: &str, layout: Layout, out: impl Write + Send + 'static) -> Result<Logging, LogError> {
     let filter: Filter = filter.parse()?;
-    let queue = Queue::start(layout, std::io::stdout())?;
+    let queue = Queue::start(layout, out)?;
     let (reloadable, handle) = reload::Layer::new(filter.targets());
     let subscriber = tracing_subscriber::registry().with(reloadable).with(layer::LineLayer::new(Arc::clone(&queue)));
     tracing::subscriber::set_global_default(subscriber).map_err(|_error| LogError::AlreadySetUp)?;
