@@ -115,3 +115,36 @@ async fn write(client: &Client, leaving: &Leaving) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects(annotations: &serde_json::Value) -> Objects {
+        let mut objects = Objects::default();
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "n", "name": "p", "uid": "u", "annotations": annotations}});
+        objects.add(pod).unwrap();
+        objects
+    }
+
+    #[test]
+    fn a_pod_waits_while_it_is_out_and_not_yet_told() {
+        let waits = |annotations| find(&objects(&annotations), &Options::default()).len();
+        assert_eq!(waits(json!({annotations::LEAVING: "1"})), 1);
+        assert_eq!(waits(json!({annotations::LEAVING: "2", annotations::TOLD: "1"})), 1);
+        assert_eq!(waits(json!({annotations::LEAVING: "1", annotations::TOLD: "1"})), 0);
+        assert_eq!(waits(json!({annotations::LEAVING: "1", annotations::REDIRECTION: "enabled"})), 0);
+        assert_eq!(waits(json!({})), 0);
+    }
+
+    #[test]
+    fn a_pod_waits_for_the_snapshot_that_first_had_it_out() {
+        let found = || find(&objects(&json!({annotations::LEAVING: "1"})), &Options::default());
+        let first = since(found(), &[], 5);
+        assert_eq!(first[0].since, 5);
+        assert_eq!(since(found(), &first, 9)[0].since, 5);
+        let again = find(&objects(&json!({annotations::LEAVING: "2"})), &Options::default());
+        assert_eq!(since(again, &first, 9)[0].since, 9, "another nonce is another departure");
+    }
+}

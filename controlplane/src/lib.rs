@@ -37,7 +37,7 @@ pub use config::ControlPlane as Config;
 
 /// Why the control plane cannot run.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ControlPlaneError {
     /// A port cannot be listened on.
     #[error("cannot listen on port {port}")]
     Listen {
@@ -69,9 +69,9 @@ pub enum Error {
 ///
 /// # Errors
 /// When a port is taken or the authority's Secret cannot be used.
-pub async fn run(config: Config, client: Client, drain: drain::Watch) -> Result<(), Error> {
+pub async fn run(config: Config, client: Client, drain: drain::Watch) -> Result<(), ControlPlaneError> {
     let listeners = Listeners::bind(&config).await?;
-    run_on(config, client, listeners, drain).await
+    Box::pin(run_on(config, client, listeners, drain)).await
 }
 
 /// Where a control plane is reached.
@@ -88,7 +88,7 @@ impl Listeners {
     ///
     /// # Errors
     /// When a port is taken.
-    pub async fn bind(config: &Config) -> Result<Self, Error> {
+    pub async fn bind(config: &Config) -> Result<Self, ControlPlaneError> {
         let monitoring = serve::listen(config.monitoring_port).await?;
         Ok(Self { discovery: serve::listen(config.xds_port).await?, monitoring })
     }
@@ -98,7 +98,12 @@ impl Listeners {
 ///
 /// # Errors
 /// When the authority's Secret cannot be used.
-pub async fn run_on(config: Config, client: Client, listeners: Listeners, drain: drain::Watch) -> Result<(), Error> {
+pub async fn run_on(
+    config: Config,
+    client: Client,
+    listeners: Listeners,
+    drain: drain::Watch,
+) -> Result<(), ControlPlaneError> {
     let registry = Registry::new();
     let readiness = drain::Readiness::new();
     let pending =
@@ -113,7 +118,7 @@ pub async fn run_on(config: Config, client: Client, listeners: Listeners, drain:
     let plane = Plane { config, client, registry, published, drain };
     let failure = async {
         match publishing.await {
-            Err(failure) => Error::Derive(failure),
+            Err(failure) => ControlPlaneError::Derive(failure),
             // The watches end when the drain starts; calls in flight may go on after that.
             Ok(()) => std::future::pending().await,
         }
@@ -140,11 +145,11 @@ struct Pending {
 }
 
 impl Plane {
-    async fn run(self, listener: TcpListener, pending: Pending) -> Result<(), Error> {
+    async fn run(self, listener: TcpListener, pending: Pending) -> Result<(), ControlPlaneError> {
         let Config { pod_namespace, trust_domain, root_ttl, .. } = &self.config;
         let load = ca::load_or_create(&self.client, pod_namespace, trust_domain, *root_ttl);
         let Some(loaded) = self.drain.unless_draining(load).await else { return Ok(()) };
-        let authority = Arc::new(loaded.map_err(|error| Error::Authority(Box::new(error)))?);
+        let authority = Arc::new(loaded.map_err(|error| ControlPlaneError::Authority(Box::new(error)))?);
         pending.authority.complete();
         let mut is_ready = self.published.is_ready.clone();
         let first = is_ready.wait_for(|is_ready| *is_ready);
@@ -152,10 +157,10 @@ impl Plane {
             return Ok(());
         }
         pending.configuration.complete();
-        self.serve(listener, authority).await
+        Box::pin(self.serve(listener, authority)).await
     }
 
-    async fn serve(self, listener: TcpListener, authority: Arc<tls::Authority>) -> Result<(), Error> {
+    async fn serve(self, listener: TcpListener, authority: Arc<tls::Authority>) -> Result<(), ControlPlaneError> {
         let Self { config, client, registry, published, drain } = self;
         let reviewer = ClusterReviewer(client.clone());
         let authenticator = Arc::new(Authenticator::new(reviewer, config.token_audiences.clone()));

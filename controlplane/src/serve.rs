@@ -21,7 +21,7 @@ use xds::server::{Limits, Options as XdsOptions};
 use crate::ca::{Authenticator, CertificateService};
 use crate::metrics::XdsMetrics;
 use crate::publish::Published;
-use crate::{Config, Error};
+use crate::{Config, ControlPlaneError};
 
 pub(crate) use server_certificate::keep_fresh;
 
@@ -35,9 +35,9 @@ const CONCURRENT_CALLS: u32 = 256;
 const LARGEST_REQUEST: usize = 64 * 1024;
 
 /// Opens a listener on all addresses, IPv6 and IPv4 where there is IPv6.
-pub(crate) async fn listen(port: u16) -> Result<TcpListener, Error> {
+pub(crate) async fn listen(port: u16) -> Result<TcpListener, ControlPlaneError> {
     let any = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))];
-    TcpListener::bind(&any[..]).await.map_err(|source| Error::Listen { port, source })
+    TcpListener::bind(&any[..]).await.map_err(|source| ControlPlaneError::Listen { port, source })
 }
 
 /// The discovery server for node proxies.
@@ -66,7 +66,7 @@ pub(crate) async fn serve_tls(
     discovery: xds::server::Server,
     certificates: CertificateService,
     drain: drain::Watch,
-) -> Result<(), Error> {
+) -> Result<(), ControlPlaneError> {
     let certificates = IstioCertificateServiceServer::new(certificates).max_decoding_message_size(LARGEST_REQUEST);
     let watch = drain.clone();
     let serving = Server::builder()
@@ -80,7 +80,7 @@ pub(crate) async fn serve_tls(
             watch.draining().await;
         });
     tokio::select! {
-        outcome = serving => outcome.map_err(Error::Serve),
+        outcome = serving => outcome.map_err(ControlPlaneError::Serve),
         () = drain.deadline_passed() => {
             debug!("calls were still in flight when the drain's deadline passed");
             Ok(())
@@ -89,10 +89,10 @@ pub(crate) async fn serve_tls(
 }
 
 /// Serves discovery without authentication to this machine alone, for debugging.
-pub(crate) async fn serve_plaintext(published: Published, drain: drain::Watch) -> Result<(), Error> {
+pub(crate) async fn serve_plaintext(published: Published, drain: drain::Watch) -> Result<(), ControlPlaneError> {
     const PORT: u16 = 15010;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).await;
-    let listener = listener.map_err(|source| Error::Listen { port: PORT, source })?;
+    let listener = listener.map_err(|source| ControlPlaneError::Listen { port: PORT, source })?;
     info!(port = PORT, "serving discovery without authentication on loopback");
     let server = xds::server::Server::new(XdsOptions {
         snapshots: published.snapshots,
@@ -110,7 +110,7 @@ pub(crate) async fn serve_plaintext(published: Published, drain: drain::Watch) -
         .add_service(server.service())
         .serve_with_incoming_shutdown(incoming, async move { watch.draining().await });
     tokio::select! {
-        outcome = serving => outcome.map_err(Error::Serve),
+        outcome = serving => outcome.map_err(ControlPlaneError::Serve),
         () = drain.deadline_passed() => Ok(()),
     }
 }
@@ -149,8 +149,8 @@ pub(crate) fn server_names(config: &Config) -> Vec<String> {
 const SERVICE: &str = "aquifer";
 
 /// A first certificate for the listener.
-pub(crate) fn acceptor(authority: &Authority, config: &Config) -> Result<HttpsAcceptor, Error> {
-    server_certificate::acceptor(authority, &server_names(config)).map_err(Error::ServerCertificate)
+pub(crate) fn acceptor(authority: &Authority, config: &Config) -> Result<HttpsAcceptor, ControlPlaneError> {
+    server_certificate::acceptor(authority, &server_names(config)).map_err(ControlPlaneError::ServerCertificate)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! `UPDATE_GOLDEN=1 cargo test -p controlplane --test golden` writes the files anew; read the difference before you
 //! commit it.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "the code of a test, its helpers included")]
+
 #[path = "golden/render.rs"]
 mod render;
 

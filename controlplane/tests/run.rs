@@ -1,5 +1,7 @@
 //! A whole control plane against an API in memory, over real sockets on loopback.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "the code of a test, its helpers included")]
+
 #[path = "run/api.rs"]
 mod api;
 #[path = "run/peer.rs"]
@@ -32,7 +34,7 @@ struct Mesh {
     discovery: SocketAddr,
     monitoring: SocketAddr,
     trigger: drain::Trigger,
-    running: tokio::task::JoinHandle<Result<(), controlplane::Error>>,
+    running: tokio::task::JoinHandle<Result<(), controlplane::ControlPlaneError>>,
 }
 
 impl Mesh {

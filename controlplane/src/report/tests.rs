@@ -1,1 +1,118 @@
-//! Tests.
+//! What is said about policies, and how.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::write::{event, status_patch};
+use super::*;
+
+fn reports(objects: impl IntoIterator<Item = Value>) -> Vec<Report> {
+    let mut all = Objects::default();
+    for object in objects {
+        assert!(all.add(object).unwrap());
+    }
+    derive(&all, &Options::default())
+}
+
+fn object(kind: &str, namespace: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "security.istio.io/v1", "kind": kind, "spec": spec,
+        "metadata": {"namespace": namespace, "name": "p", "uid": "u", "resourceVersion": "7", "generation": 3}})
+}
+
+fn verdict_of(kind: &str, namespace: &str, spec: &Value) -> Verdict {
+    reports([object(kind, namespace, spec)]).remove(0).verdict
+}
+
+#[test]
+fn verdicts_say_whether_a_policy_is_in_force() {
+    let policy = "AuthorizationPolicy";
+    for (kind, namespace, spec, expected) in [
+        (policy, "n", json!({}), ("ZtunnelAccepted", true, "Accepted")),
+        (
+            policy,
+            "n",
+            json!({"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]}),
+            ("ZtunnelAccepted", true, "UnsupportedValue"),
+        ),
+        (policy, "n", json!({"action": "AUDIT"}), ("ZtunnelAccepted", false, "UnsupportedValue")),
+        (policy, "n", json!({"rule": []}), ("ZtunnelAccepted", false, "PartiallyInvalid")),
+        (policy, "n", json!({"action": "PERMIT"}), ("ZtunnelAccepted", false, "PartiallyInvalid")),
+        (
+            policy,
+            "n",
+            json!({"targetRefs": [{"kind": "Service", "name": "s"}]}),
+            ("WaypointAccepted", false, "AncestorNotBound"),
+        ),
+        ("PeerAuthentication", "n", json!({"mtls": {"mode": "STRICT"}}), ("ZtunnelAccepted", true, "Accepted")),
+        (
+            "PeerAuthentication",
+            "istio-system",
+            json!({"selector": {"matchLabels": {"a": "b"}}}),
+            ("ZtunnelAccepted", false, "UnsupportedValue"),
+        ),
+        (
+            "PeerAuthentication",
+            "n",
+            json!({"portLevelMtls": {"80": {"mode": "STRICT"}}}),
+            ("ZtunnelAccepted", false, "PartiallyInvalid"),
+        ),
+    ] {
+        let verdict = verdict_of(kind, namespace, &spec);
+        let said = (verdict.condition, verdict.is_accepted, verdict.reason);
+        assert_eq!(said, expected, "{spec}: {}", verdict.message);
+        assert_eq!(verdict.is_complaint, verdict.reason != "Accepted", "{spec}");
+    }
+}
+
+#[test]
+fn messages_name_the_field() {
+    let verdict = verdict_of("AuthorizationPolicy", "n", &json!({"rules": [{"form": []}]}));
+    assert!(
+        verdict.message.starts_with("spec.rules[0].form: unknown field \"form\", did you mean \"from\"?"),
+        "{}",
+        verdict.message
+    );
+    assert!(verdict.message.ends_with("enforced more restrictively than written"), "{}", verdict.message);
+}
+
+#[test]
+fn what_is_said_already_is_not_said_again() {
+    let mut policy = object("AuthorizationPolicy", "n", &json!({}));
+    let condition = json!({"type": "ZtunnelAccepted", "status": "True", "reason": "Accepted",
+        "message": "attached to ztunnel", "observedGeneration": "3", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    policy["status"] = json!({"conditions": [condition]});
+    assert_eq!(reports([policy.clone()]), [], "a generation written as text counts too");
+    policy["metadata"]["generation"] = json!(4);
+    assert_eq!(reports([policy]).len(), 1);
+}
+
+#[test]
+fn a_patch_keeps_other_conditions_and_the_time_of_the_last_change() {
+    let mut policy = object("AuthorizationPolicy", "n", &json!({}));
+    policy["status"] = json!({"conditions": [
+        {"type": "Other", "status": "Unknown"},
+        {"type": "ZtunnelAccepted", "status": "True", "reason": "Old", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+    ]});
+    let patch = status_patch(&reports([policy.clone()]).remove(0), Timestamp::UNIX_EPOCH);
+    assert_eq!(patch["metadata"]["resourceVersion"], "7");
+    let conditions = &patch["status"]["conditions"];
+    assert_eq!((&conditions[0]["type"], &conditions[1]["reason"]), (&json!("Other"), &json!("Accepted")));
+    assert_eq!(conditions[1]["lastTransitionTime"], "2026-01-01T00:00:00Z");
+    policy["spec"] = json!({"action": "AUDIT"});
+    let patch = status_patch(&reports([policy]).remove(0), Timestamp::UNIX_EPOCH);
+    assert_eq!(patch["status"]["conditions"][1]["lastTransitionTime"], "1970-01-01T00:00:00Z");
+}
+
+#[test]
+fn an_event_has_a_name_of_its_content_and_a_bounded_message() {
+    let mut report = reports([object("AuthorizationPolicy", "n", &json!({"action": "AUDIT"}))]).remove(0);
+    let name = |report: &Report| event(report, Timestamp::UNIX_EPOCH).metadata.name.unwrap();
+    let first = name(&report);
+    assert_eq!(name(&report), first);
+    report.generation = Some(4);
+    assert_ne!(name(&report), first);
+    report.verdict.message = "ä".repeat(2000);
+    let event = event(&report, Timestamp::UNIX_EPOCH);
+    assert_eq!(event.message.unwrap().len(), 1024);
+    assert_eq!(event.involved_object.kind.as_deref(), Some("AuthorizationPolicy"));
+}

@@ -21,7 +21,8 @@ pub(super) fn acceptor(authority: &Authority, names: &[String]) -> Result<HttpsA
 pub(crate) async fn keep_fresh(authority: Arc<Authority>, acceptor: HttpsAcceptor, names: Vec<String>) {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     loop {
-        let end = SystemTime::now().checked_add(TTL).unwrap_or(authority.not_after()).min(authority.not_after());
+        let end =
+            SystemTime::now().checked_add(TTL).unwrap_or_else(|| authority.not_after()).min(authority.not_after());
         let left = end.duration_since(SystemTime::now()).unwrap_or_default();
         tokio::time::sleep((left / 2).max(RETRY)).await;
         let renewed = authority

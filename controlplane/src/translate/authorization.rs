@@ -15,7 +15,7 @@ use proto::istio::security::{
 use types::Cidr;
 
 use super::Options;
-use super::service::bytes;
+use super::service::octets;
 use crate::checked::Checked;
 use crate::objects::Named;
 
@@ -167,10 +167,10 @@ fn port(value: &str) -> Option<u32> {
 /// The address is sent as it was given, host bits included.
 fn block(value: &str) -> Option<Address> {
     match value.parse::<IpAddr>() {
-        Ok(ip) => Some(Address { address: bytes(ip), length: if ip.is_ipv4() { 32 } else { 128 } }),
+        Ok(ip) => Some(Address { address: octets(ip), length: if ip.is_ipv4() { 32 } else { 128 } }),
         Err(_) => {
             let range: Cidr = value.parse().ok()?;
-            Some(Address { address: bytes(range.address()), length: u32::from(range.length()) })
+            Some(Address { address: octets(range.address()), length: u32::from(range.length()) })
         }
     }
 }

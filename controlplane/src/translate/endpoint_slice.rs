@@ -9,7 +9,7 @@ use kinds::labels;
 use proto::istio::workload::{NetworkMode, Port, PortList, Workload, WorkloadStatus};
 
 use super::index::{Index, is_external_name};
-use super::service::{bytes, number, tcp_ports};
+use super::service::{number, octets, tcp_ports};
 use super::workload::{key, trust_domain};
 use crate::objects::Named;
 
@@ -33,7 +33,7 @@ pub(super) fn derive(slice: &EndpointSlice, index: &Index<'_>) -> Vec<Workload> 
             ),
             name: slice.name().to_owned(),
             namespace: slice.namespace().to_owned(),
-            addresses: vec![bytes(ip)],
+            addresses: vec![octets(ip)],
             network: index.network.clone(),
             trust_domain: trust_domain(index),
             status: health(endpoint).into(),

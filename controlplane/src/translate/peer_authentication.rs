@@ -36,7 +36,7 @@ impl<'a> Effective<'a> {
                 (false, true) => effective.mesh = Some(effective.mesh.map_or(policy, |other| older(other, policy))),
                 (false, false) => {
                     let slot = effective.namespaces.entry(policy.namespace()).or_insert(policy);
-                    *slot = older(*slot, policy);
+                    *slot = older(slot, policy);
                 }
                 (true, false) => effective.workloads.entry(policy.namespace()).or_default().push(policy),
                 // A selector in the root namespace is not defined to mean anything; a condition says so.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kinds::annotations;
@@ -58,14 +59,14 @@ fn addresses(spec: &ServiceSpec, network: &str) -> Vec<NetworkAddress> {
 }
 
 fn network_address(ip: IpAddr, network: &str) -> NetworkAddress {
-    NetworkAddress { network: network.to_owned(), address: bytes(ip), length: None }
+    NetworkAddress { network: network.to_owned(), address: octets(ip), length: None }
 }
 
 /// The raw octets of an address.
-pub(super) fn bytes(ip: IpAddr) -> prost::bytes::Bytes {
+pub(super) fn octets(ip: IpAddr) -> Bytes {
     match ip {
-        IpAddr::V4(ip) => prost::bytes::Bytes::copy_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => prost::bytes::Bytes::copy_from_slice(&ip.octets()),
+        IpAddr::V4(ip) => Bytes::copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => Bytes::copy_from_slice(&ip.octets()),
     }
 }
 

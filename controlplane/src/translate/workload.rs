@@ -11,7 +11,7 @@ use proto::istio::workload::{NetworkMode, Port, PortList, TunnelProtocol, Worklo
 use types::TrustDomain;
 
 use super::index::Index;
-use super::service::{bytes, number, tcp_ports};
+use super::service::{number, octets, tcp_ports};
 use super::{endpoint_slice, owner};
 use crate::objects::Named;
 
@@ -31,7 +31,7 @@ pub(super) fn derive(pod: &Pod, index: &Index<'_>) -> Option<Workload> {
         uid: uid(pod, index),
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
-        addresses: addresses.into_iter().map(bytes).collect(),
+        addresses: addresses.into_iter().map(octets).collect(),
         network: pod.label(labels::TOPOLOGY_NETWORK).unwrap_or(&index.network).to_owned(),
         tunnel_protocol: tunnel_protocol(pod, has_own_tunnel).into(),
         trust_domain: trust_domain(index),

@@ -7,7 +7,7 @@ use proto::istio::security::{self, Authorization, Match, StringMatch, string_mat
 use proto::istio::workload::{self, Locality, Port, Service, Workload, address, load_balancing};
 use serde_json::{Map, Value, json};
 
-pub fn resources(resources: &Resources) -> Value {
+pub(crate) fn resources(resources: &Resources) -> Value {
     let addresses = resources.addresses.iter().map(|(name, address)| {
         let rendered = match address.r#type.as_ref().unwrap() {
             address::Type::Workload(one) => json!({"workload": workload(one)}),

@@ -3,13 +3,14 @@
 mod authorization_policy;
 mod nearest;
 mod peer_authentication;
+mod request_authentication;
 mod schema;
 mod structure;
 
 use serde_json::Value;
 
 use crate::finding::{Finding, ObjectRef, Problem, Severity};
-use crate::{AuthorizationPolicy, PeerAuthentication, typed};
+use crate::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication, typed};
 
 pub use authorization_policy::http_attributes;
 pub use nearest::nearest;
@@ -63,6 +64,11 @@ pub fn values(api_version: &str, kind: &str, object: &Value) -> Vec<Finding> {
         "AuthorizationPolicy" if is_security => {
             if let Ok(object) = typed::<AuthorizationPolicy>(object) {
                 authorization_policy::check(&object.spec, &mut report);
+            }
+        }
+        "RequestAuthentication" if is_security => {
+            if let Ok(object) = typed::<RequestAuthentication>(object) {
+                request_authentication::check(&object.spec, &mut report);
             }
         }
         _ => {}

@@ -3,12 +3,13 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-use crate::{AuthorizationPolicy, PeerAuthentication, table};
+use crate::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication, table};
 
 /// The definitions, one per kind, each with every version of the kind table.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    [PeerAuthentication::crd(), AuthorizationPolicy::crd()].into_iter().map(with_all_versions).collect()
+    let derived = [AuthorizationPolicy::crd(), PeerAuthentication::crd(), RequestAuthentication::crd()];
+    derived.into_iter().map(with_all_versions).collect()
 }
 
 /// The derive makes one version; the others share its schema, as Istio's do.

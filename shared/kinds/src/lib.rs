@@ -19,4 +19,4 @@ pub mod table;
 
 pub use finding::{Finding, ObjectRef, Problem, Severity};
 pub use lenient::typed;
-pub use security::{AuthorizationPolicy, PeerAuthentication};
+pub use security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};

@@ -1,7 +1,8 @@
-//! Istio's security kinds that layer 4 enforces, and what they share.
+//! Istio's security kinds, and what they share.
 
 mod authorization_policy;
 mod peer_authentication;
+mod request_authentication;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ pub use authorization_policy::{
     Source, TargetRef,
 };
 pub use peer_authentication::{MutualTls, MutualTlsMode, PeerAuthentication, PeerAuthenticationSpec};
+pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication, RequestAuthenticationSpec};
 
 /// The group of the kinds here.
 pub const GROUP: &str = "security.istio.io";

@@ -138,5 +138,6 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         row(GATEWAY, "ListenerSet", Schema::of::<gateway_api::listenersets::ListenerSet>),
         row(crate::security::GROUP, "PeerAuthentication", Schema::of::<crate::PeerAuthentication>),
         row(crate::security::GROUP, "AuthorizationPolicy", Schema::of::<crate::AuthorizationPolicy>),
+        row(crate::security::GROUP, "RequestAuthentication", Schema::of::<crate::RequestAuthentication>),
     ]
 });

@@ -150,6 +150,19 @@ fn bad_values_of_a_policy_are_named() {
 }
 
 #[test]
+fn a_request_authentication_of_an_older_fashion_is_explained() {
+    let found = texts(
+        "apiVersion: security.istio.io/v1beta1\nkind: RequestAuthentication\nmetadata: {name: jwt}\nspec:\n  jwtRules:\n  \
+         - issuer: accounts.google.com\n    headers: [Authorization]\n    claimToHeaders: [{claim: email, header: X}]\n",
+    );
+    assert_eq!(found.len(), 4, "{found:#?}");
+    assert!(found[0].contains("unknown field \"headers\", did you mean \"fromHeaders\"?"), "{found:#?}");
+    assert!(found[1].contains("spec.jwtRules[0].headers[0]: found the text \"Authorization\" (expected an object)"));
+    assert!(found[2].contains("unknown field \"claimToHeaders\", did you mean \"outputClaimToHeaders\"?"));
+    assert!(found[3].contains("waypoints ignore policies that are bound by a selector"), "{found:#?}");
+}
+
+#[test]
 fn core_kinds_are_checked_down_to_the_leaves() {
     let found = texts(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, lables: {a: b}}\nspec:\n  replica: 2\n  \
