@@ -100,10 +100,6 @@ fn announce(config: &config::Ztunnel) {
     for (name, instead) in &config.not_honoured {
         warn!(name, instead, "a variable is not honoured");
     }
-    match linux::process::raise_open_files() {
-        Ok(limit) => info!(limit, "raised the limit of open files"),
-        Err(error) => warn!(%error, "cannot raise the limit of open files"),
-    }
 }
 
 /// What `istio_build` shows: the version that the operator deployed, or else our own.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use discovery::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::{World, cart, eventually, is_cut, ping, rest, within};
+use crate::world::{World, cart, eventually, ipv6, is_cut, ping, rest, within};
 
 #[tokio::test]
 async fn a_connection_between_captured_pods_is_tunnelled_and_keeps_its_source() {
@@ -148,6 +148,25 @@ async fn plaintext_from_outside_reaches_the_application_with_its_source() {
     let line = world.nodes[1].line(&["connection complete", "direction=\"inbound\""]).await;
     assert!(line.contains(&format!("dst.addr={} dst.workload=\"cart\"", cart.at(8080))), "{line}");
     assert!(!line.contains("identity") && !line.contains("hbone"), "{line}");
+}
+
+#[tokio::test]
+async fn ipv6_works_as_ipv4_does() {
+    let Some(world) = World::new().await else { return };
+    let (frontend, cart) = (world.pod(0, "frontend").await, world.pod(1, "cart").await);
+    let outside = world.stranger("outside");
+    let peers = cart.echo(8080);
+    for client in [&frontend, &outside] {
+        let mut stream = client.connect(cart.at_ipv6(8080)).await.unwrap();
+        assert_eq!(ping(&mut stream, "hello").await.unwrap(), "hello");
+        assert_eq!(peers.recv().unwrap().ip(), ipv6(client.ip));
+    }
+    let tunnelled = world.nodes[1].line(&["connection complete", "src.workload=\"frontend\""]).await;
+    let (ip, source) = (ipv6(cart.ip), ipv6(frontend.ip));
+    assert!(tunnelled.contains(&format!("src.addr=[{source}]:")), "{tunnelled}");
+    assert!(tunnelled.contains(&format!("dst.addr=[{ip}]:15008 dst.hbone_addr=[{ip}]:8080")), "{tunnelled}");
+    let plain = world.nodes[1].line(&["connection complete", &format!("src.addr=[{}]:", ipv6(outside.ip))]).await;
+    assert!(!plain.contains("hbone"), "{plain}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The fixture: nodes, pods, and sockets inside them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -150,6 +150,7 @@ impl World {
             link::set_up("lo")?;
             link::set_up("eth0")?;
             link::add_address("eth0", Prefix::new(ip.into(), 16).unwrap())?;
+            link::add_address("eth0", Prefix::new(ipv6(ip.into()), 64).unwrap())?;
             route::add(&route::Route::via(Prefix::ANY_V4, "10.244.0.1".parse().unwrap()))
         });
         TestPod { name: name.to_owned(), ip: ip.into(), netns, uid: PodUid::from(format!("uid-{number}")) }
@@ -255,7 +256,7 @@ impl TestNode {
             name: text(&pod.name),
             namespace: text("shop"),
             service_account: text(&pod.name),
-            addresses: vec![pod.ip],
+            addresses: vec![pod.ip, ipv6(pod.ip)],
             protocol: Protocol::Hbone,
             network_mode: NetworkMode::Standard,
             node: text(&self.name),
@@ -323,9 +324,13 @@ impl TestPod {
         SocketAddr::new(self.ip, port)
     }
 
-    /// A listener inside the pod.
+    pub(crate) fn at_ipv6(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(ipv6(self.ip), port)
+    }
+
+    /// A listener inside the pod, for both families.
     pub(crate) fn listen(&self, port: u16) -> TcpListener {
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+        let address = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
         let listener = self.netns.run(|| linux::socket::listen(address, &ListenOptions::default())).unwrap().unwrap();
         TcpListener::from_std(listener).unwrap()
     }
@@ -346,7 +351,7 @@ impl TestPod {
         let (peers, seen) = mpsc::channel();
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
-                let _ = peers.send(peer);
+                let _ = peers.send(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
                 tokio::spawn(serve(stream));
             }
         });
@@ -406,6 +411,13 @@ pub(crate) fn service_key(name: &str) -> NamespacedHostname {
     NamespacedHostname { namespace: Arc::from("shop"), hostname }
 }
 
+/// The IPv6 address of whoever has this IPv4 address.
+pub(crate) fn ipv6(ip: IpAddr) -> IpAddr {
+    let IpAddr::V4(ip) = ip else { panic!("pods are named by their IPv4 addresses") };
+    let [.., last] = ip.octets();
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into()
+}
+
 fn in_netns(netns: &NetNs, set_up: impl FnOnce() -> io::Result<()>) {
     netns.run(set_up).unwrap().unwrap();
 }
@@ -415,69 +427,45 @@ fn redirect() {
     const PROXY: u32 = 0x539;
     const SPOOFED: u32 = 0x111;
     const MASK: u32 = 0xfff;
-    let loopback = Prefix::new(Ipv4Addr::LOCALHOST.into(), 32).unwrap();
     let not_proxy = Statement::Mark { mask: MASK, relation: Relation::NotEqual, value: PROXY };
-    let not_loopback = Statement::Destination(Relation::NotEqual, loopback);
+    let not_loopback = [Prefix::host(Ipv4Addr::LOCALHOST.into()), Prefix::host(Ipv6Addr::LOCALHOST.into())]
+        .map(|loopback| Statement::Destination(Relation::NotEqual, loopback));
     let first = Statement::TcpFlags { mask: TcpFlags::SYN.and(TcpFlags::ACK), value: TcpFlags::SYN };
     let chain =
         |name: &str, kind, hook, priority, rules: Vec<Rule>| Chain::at(Base::new(kind, hook, priority), name, rules);
+    let remember = Rule::new([
+        Statement::Mark { mask: MASK, relation: Relation::Equal, value: PROXY },
+        Statement::UpdateCtMark { keep: !MASK, value: SPOOFED },
+    ]);
+    let restore = Rule::new([
+        Statement::CtMark { mask: MASK, relation: Relation::Equal, value: SPOOFED },
+        Statement::SetMarkFromCt,
+    ]);
+    let inbound = not_loopback.clone().map(|not_loopback| {
+        let not_tunnel = Statement::DestinationPort(Transport::Tcp, Relation::NotEqual, 15008);
+        Rule::new([not_loopback, not_tunnel, not_proxy.clone(), first.clone(), Statement::Redirect(15006)])
+    });
+    let answers = Rule::new([
+        Statement::L4Protocol(Transport::Tcp),
+        Statement::Mark { mask: MASK, relation: Relation::Equal, value: SPOOFED },
+        Statement::Accept,
+    ]);
+    let own = not_loopback.clone().map(|not_loopback| {
+        Rule::new([not_loopback, Statement::OutInterface(Relation::Equal, "lo".to_owned()), Statement::Accept])
+    });
+    let outbound = not_loopback
+        .map(|not_loopback| Rule::new([not_loopback, not_proxy.clone(), first.clone(), Statement::Redirect(15001)]));
+    let outgoing = [answers].into_iter().chain(own).chain(outbound).collect();
     let mut table = Table::new(Family::Inet, "test");
     table.chains = vec![
-        chain(
-            "mark-in",
-            ChainKind::Filter,
-            Hook::Prerouting,
-            -150,
-            vec![Rule::new([
-                Statement::Mark { mask: MASK, relation: Relation::Equal, value: PROXY },
-                Statement::UpdateCtMark { keep: !MASK, value: SPOOFED },
-            ])],
-        ),
-        chain(
-            "mark-out",
-            ChainKind::Route,
-            Hook::Output,
-            -150,
-            vec![Rule::new([
-                Statement::CtMark { mask: MASK, relation: Relation::Equal, value: SPOOFED },
-                Statement::SetMarkFromCt,
-            ])],
-        ),
-        chain(
-            "in",
-            ChainKind::Nat,
-            Hook::Prerouting,
-            -100,
-            vec![Rule::new([
-                not_loopback.clone(),
-                Statement::DestinationPort(Transport::Tcp, Relation::NotEqual, 15008),
-                not_proxy.clone(),
-                first.clone(),
-                Statement::Redirect(15006),
-            ])],
-        ),
-        chain(
-            "out",
-            ChainKind::Nat,
-            Hook::Output,
-            -100,
-            vec![
-                Rule::new([
-                    Statement::L4Protocol(Transport::Tcp),
-                    Statement::Mark { mask: MASK, relation: Relation::Equal, value: SPOOFED },
-                    Statement::Accept,
-                ]),
-                Rule::new([
-                    not_loopback.clone(),
-                    Statement::OutInterface(Relation::Equal, "lo".to_owned()),
-                    Statement::Accept,
-                ]),
-                Rule::new([not_loopback, not_proxy, first, Statement::Redirect(15001)]),
-            ],
-        ),
+        chain("mark-in", ChainKind::Filter, Hook::Prerouting, -150, vec![remember]),
+        chain("mark-out", ChainKind::Route, Hook::Output, -150, vec![restore]),
+        chain("in", ChainKind::Nat, Hook::Prerouting, -100, inbound.to_vec()),
+        chain("out", ChainKind::Nat, Hook::Output, -100, outgoing),
     ];
     nft::apply(&[Change::ReplaceTable(table)]).unwrap();
-    let rule = route::Rule { is_ipv6: false, mark: SPOOFED, mask: MASK, priority: 32764, table: 100 };
-    route::add_rule(&rule).unwrap();
-    route::add(&route::Route::local(Prefix::ANY_V4, "lo", 100)).unwrap();
+    for (is_ipv6, any) in [(false, Prefix::ANY_V4), (true, Prefix::ANY_V6)] {
+        route::add_rule(&route::Rule { is_ipv6, mark: SPOOFED, mask: MASK, priority: 32764, table: 100 }).unwrap();
+        route::add(&route::Route::local(any, "lo", 100)).unwrap();
+    }
 }
