@@ -22,6 +22,8 @@ use crate::translate::{self, Options};
 
 /// How long one write may take; the agent does not wait longer either.
 const WRITE_DEADLINE: Duration = Duration::from_secs(2);
+/// Pause before what failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// A pod whose agent waits for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,7 @@ pub(crate) async fn run(client: Client, mut leaving: watch::Receiver<Arc<Vec<Lea
         let waiting = Arc::clone(&leaving.borrow_and_update());
         let reached = *told.borrow_and_update();
         written.retain(|(uid, nonce)| waiting.iter().any(|pod| pod.uid == *uid && pod.nonce == *nonce));
+        let mut has_failed = false;
         for pod in waiting.iter().filter(|pod| pod.since <= reached) {
             let answer = (Arc::clone(&pod.uid), pod.nonce.clone());
             // A proxy that refused the change still tunnels: the agent's deadline has to do.
@@ -80,11 +83,14 @@ pub(crate) async fn run(client: Client, mut leaving: watch::Receiver<Arc<Vec<Lea
             }
             if write(&client, pod).await {
                 written.push(answer);
+            } else {
+                has_failed = true;
             }
         }
         let has_ended = tokio::select! {
             changed = leaving.changed() => changed.is_err(),
             changed = told.changed() => changed.is_err(),
+            () = tokio::time::sleep(RETRY), if has_failed => false,
         };
         if has_ended {
             return;

@@ -31,6 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often to look whether a kind is served by now.
 const ABSENT_PAUSE: Duration = Duration::from_secs(2);
+/// How many answers in a row it takes to believe that a kind is gone.
+const ABSENCES: u32 = 5;
 
 /// Starts watching everything; the tasks end with the receiver or when the drain starts.
 pub(crate) fn start(client: &Client, drain: &drain::Watch) -> mpsc::Receiver<Change> {
@@ -116,15 +118,15 @@ where
                     // The start of an attempt to list says nothing about its success.
                     if !matches!(event, Event::Init) {
                         trouble.is_over(&self.kind);
+                        trouble.is_served = true;
                     }
                     self.take(event, &mut list)
                 }
                 Ok(None) => return,
                 Err(error) if is_not_served(&error) => {
-                    debug!(kind = self.kind, "the API server does not serve this kind");
-                    tokio::time::sleep(trouble.absent()).await;
-                    list.clear();
-                    Some(self.replace(Vec::new()))
+                    let (is_certain, pause) = trouble.absent(&self.kind);
+                    tokio::time::sleep(pause).await;
+                    is_certain.then(|| self.replace(Vec::new()))
                 }
                 Err(error) => {
                     let pause = trouble.next(&self.kind, &error);
@@ -188,7 +190,9 @@ fn is_not_served(error: &watcher::Error) -> bool {
 #[derive(Default)]
 struct Trouble {
     failures: u32,
-    is_known_absent: bool,
+    absences: u32,
+    /// Whether the kind has ever been there.
+    is_served: bool,
 }
 
 impl Trouble {
@@ -196,7 +200,7 @@ impl Trouble {
         if std::mem::take(&mut self.failures) > 0 {
             info!(kind, "watching again");
         }
-        self.is_known_absent = false;
+        self.absences = 0;
     }
 
     fn next(&mut self, kind: &str, error: &watcher::Error) -> Duration {
@@ -210,9 +214,20 @@ impl Trouble {
         pause
     }
 
-    /// No pause the first time: that the kind is absent is news that others wait for.
-    fn absent(&mut self) -> Duration {
+    /// Whether it is certain that there is no such kind, and when to look again.
+    ///
+    /// At the start one answer is enough, and others wait for it.
+    /// Later, policies in force are not given up because an API server that is starting does not know them yet.
+    fn absent(&mut self, kind: &str) -> (bool, Duration) {
         self.failures = 0;
-        if std::mem::replace(&mut self.is_known_absent, true) { ABSENT_PAUSE } else { Duration::ZERO }
+        self.absences = self.absences.saturating_add(1);
+        if self.is_served && self.absences < ABSENCES {
+            return (false, ABSENT_PAUSE);
+        }
+        if std::mem::take(&mut self.is_served) {
+            warn!(kind, "the API server does not serve this kind any more; its objects are gone");
+        }
+        debug!(kind, "the API server does not serve this kind");
+        (true, if self.absences == 1 { Duration::ZERO } else { ABSENT_PAUSE })
     }
 }

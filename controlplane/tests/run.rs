@@ -310,6 +310,25 @@ async fn it_starts_without_the_policy_kinds_and_takes_them_up_when_they_come() {
 }
 
 #[tokio::test]
+async fn policies_stay_in_force_while_a_starting_api_server_does_not_know_their_kind() {
+    let mesh = Mesh::ready().await;
+    mesh.api.apply("authorizationpolicies", policy("deny-all", &json!({})));
+    let mut stream = mesh.stream(AUTHORIZATION_TYPE).await;
+    stream.until("shop/deny-all").await;
+    mesh.api.break_down();
+    mesh.api.set_absent("authorizationpolicies", true);
+    mesh.api.mend();
+    // Once another kind is watched again, this one has been asked for too.
+    mesh.api.apply("namespaces", json!({"metadata": {"name": "after"}}));
+    until("root certificate", || async { mesh.root("after").is_some() }).await;
+    mesh.api.set_absent("authorizationpolicies", false);
+    mesh.api.apply("authorizationpolicies", policy("late", &json!({})));
+    let response = stream.next().await.unwrap();
+    let names: Vec<&str> = response.resources.iter().map(|resource| resource.name.as_str()).collect();
+    assert_eq!((names, response.removed_resources.len()), (vec!["shop/late"], 0));
+}
+
+#[tokio::test]
 async fn nothing_is_served_before_the_first_complete_configuration() {
     let api = cluster();
     api.break_down();
