@@ -8,13 +8,18 @@ mod shop;
 mod story;
 mod traffic;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use drain::Signals;
 
-use lab::Lab;
-use report::Report;
+use self::lab::Starting;
+use self::report::Report;
+
+/// Exit code after Ctrl-C, as shells tell it.
+const INTERRUPTED: u8 = 130;
 
 /// Show the mesh: before, captured, encrypted, authorised, released.
 #[derive(Debug, Args)]
@@ -30,6 +35,9 @@ pub(crate) struct DemoArgs {
     /// Break the cause of one step, which must then fail: proof that the step looks at the real thing.
     #[arg(long, value_name = "STEP")]
     sabotage: Option<Sabotage>,
+    /// Where an ordinary user's labs keep their state.
+    #[arg(long, env = "XDG_RUNTIME_DIR", hide = true, value_name = "DIRECTORY")]
+    runtime_directory: Option<PathBuf>,
 }
 
 /// What can be broken.
@@ -44,18 +52,25 @@ pub(crate) enum Sabotage {
 }
 
 /// Runs the verb; success only when every check passed.
-pub(crate) async fn run(args: &DemoArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
     let mut report = Report::new();
     report.section("A lab: two nodes, an API server, the mesh's own components");
-    let lab = match Lab::start(&report, args.keep).await {
-        Ok(lab) => lab,
-        Err(error) => {
-            report.failure(&error);
-            report.close();
-            return Ok(ExitCode::FAILURE);
+    // Before the runtime: namespaces are entered by a copy of this process, which must not have other threads.
+    let starting = Starting::start(args.runtime_directory.as_deref(), args.keep)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::install()?;
+        tokio::select! {
+            outcome = Box::pin(show(args, &mut report, starting)) => outcome,
+            // An attached lab ends with this process.
+            _ = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
         }
-    };
-    if let Err(error) = story::tell(&mut report, &lab, args.sabotage).await {
+    })
+}
+
+async fn show(args: &DemoArgs, report: &mut Report, starting: Starting) -> Result<ExitCode> {
+    let lab = starting.ready(report).await?;
+    if let Err(error) = story::tell(report, &lab, args.sabotage).await {
         report.failure(&error);
     }
     if args.keep {
@@ -63,8 +78,11 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<ExitCode> {
         for line in lab.how_to_look_around() {
             report.note(&line);
         }
-    } else if let Err(error) = lab.stop().await {
-        report.failure(&error);
+    } else {
+        report.progress("ending the lab");
+        if let Err(error) = lab.stop().await {
+            report.failure(&error);
+        }
     }
     Ok(if report.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

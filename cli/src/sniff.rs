@@ -6,6 +6,7 @@ mod hello;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,7 +76,7 @@ impl Totals {
 }
 
 /// Runs the verb.
-pub(crate) fn run(args: &SniffArgs) -> Result<()> {
+pub(crate) fn run(args: &SniffArgs) -> Result<ExitCode> {
     if args.markers.iter().any(String::is_empty) {
         bail!("an empty marker is in every segment; give a text to look for");
     }
@@ -96,7 +97,8 @@ pub(crate) fn run(args: &SniffArgs) -> Result<()> {
             printed = Instant::now();
         }
     }
-    print(&totals)
+    print(&totals)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(totals: &Totals) -> Result<()> {

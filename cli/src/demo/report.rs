@@ -1,7 +1,6 @@
 //! What the demo prints: sections, progress, and one line with a tick or a cross for each thing checked.
 
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -77,11 +76,6 @@ impl Report {
     pub(super) fn close(&self) -> bool {
         self.line(&format!("\ndemo: {} checks passed, {} failed", self.passed, self.failed));
         self.failed == 0 && self.passed > 0
-    }
-
-    /// Since the demo began.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
     }
 
     fn style(&self, code: &'static str) -> (&'static str, &'static str) {

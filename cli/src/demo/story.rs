@@ -133,7 +133,8 @@ async fn encrypted(report: &mut Report, lab: &Lab, sniffer: &mut Sniffer) -> Res
     );
     report.check(outside > 0, &format!("{outside} packets showed the outsider's, in {} requests", street.ok));
     let hello = end.server_hello;
-    let agreed = hello.as_ref().map_or_else(|| "nothing".to_owned(), |hello| format!("{}, {}", hello.version, hello.group));
+    let agreed =
+        hello.as_ref().map_or_else(|| "nothing".to_owned(), |hello| format!("{}, {}", hello.version, hello.group));
     let is_strong = hello.is_some_and(|hello| hello.version == "TLS 1.3" && hello.group == "X25519MLKEM768");
     report.check(is_strong, &format!("the ServerHello on port 15008 agreed on {agreed}"));
 

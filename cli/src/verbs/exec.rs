@@ -12,6 +12,9 @@ use lab::control::client::{self, Exec};
 use crate::lab_name::LabName;
 use crate::program::command_runtime;
 
+/// Exit code after a second SIGTERM, as shells tell it.
+const TERMINATED: u8 = 143;
+
 /// Run a program in a pod, on a node, or on the network between the nodes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -64,6 +67,7 @@ pub(crate) fn run(args: ExecArgs) -> Result<ExitCode> {
     command_runtime()?.block_on(async {
         let mut signals = Signals::install().context("cannot watch for signals")?;
         let running = client::exec(&directory, exec).await?;
+        let mut is_told = false;
         loop {
             tokio::select! {
                 code = running.wait() => {
@@ -72,7 +76,12 @@ pub(crate) fn run(args: ExecArgs) -> Result<ExitCode> {
                 }
                 signal = signals.next() => match signal {
                     Signal::Interrupt => running.interrupt().await?,
-                    Signal::Terminate => running.terminate().await?,
+                    // A program that does not listen is ended by our leaving.
+                    Signal::Terminate if is_told => return Ok(ExitCode::from(TERMINATED)),
+                    Signal::Terminate => {
+                        is_told = true;
+                        running.terminate().await?;
+                    }
                 },
             }
         }

@@ -239,6 +239,9 @@ fn combine(kind: &Kind, part: Part, current: &Value, mut proposed: Value) -> Val
         if let Some(status) = take(&mut proposed) {
             fields(&mut next).insert("status".into(), status);
         }
+        if !kind.is_custom() {
+            keep_marks(&proposed, &mut next);
+        }
         next
     } else {
         if kind.has_status {
@@ -256,6 +259,18 @@ fn combine(kind: &Kind, part: Part, current: &Value, mut proposed: Value) -> Val
         entry(fields(&mut next), "metadata").insert("generation".into(), json!(generation.saturating_add(1)));
     }
     next
+}
+
+/// Labels and annotations may be written along with the status of built-in kinds, as node agents do; with that of
+/// custom resources they may not.
+fn keep_marks(proposed: &Value, next: &mut Value) {
+    let metadata = entry(fields(next), "metadata");
+    for name in ["labels", "annotations"] {
+        metadata.shift_remove(name);
+        if let Some(marks) = proposed.pointer(&format!("/metadata/{name}")) {
+            metadata.insert(name.into(), marks.clone());
+        }
+    }
 }
 
 /// Metadata that clients cannot change.

@@ -1,0 +1,156 @@
+//! The demo's own lab: brought up, talked to over the Kubernetes API, entered by `aquifer exec`, ended.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, DeleteParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use lab::launch::{self, Options};
+use lab::mesh::SYSTEM_NAMESPACE;
+use lab::state::StateDirectory;
+use tokio::process::Command;
+
+use super::cluster;
+use super::report::Report;
+
+/// How many nodes the story needs.
+const NODES: u8 = 2;
+/// The mesh's components are ready within this time.
+const MESH_DEADLINE: Duration = Duration::from_secs(30);
+/// Components that are taken away are gone within this time.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(15);
+/// The lab's name when it is kept, so that other commands find it.
+const KEPT_NAME: &str = "demo";
+
+/// Where a program runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// Inside a pod.
+    Pod { namespace: &'a str, name: &'a str },
+    /// In the network of a node.
+    Node(&'a str),
+}
+
+/// A lab that is starting: namespaces must be entered before the process has a second thread.
+pub(super) struct Starting {
+    lab: launch::Lab,
+    keep: bool,
+}
+
+/// A lab that is up.
+pub(super) struct Lab {
+    lab: launch::Lab,
+    client: kube::Client,
+    program: PathBuf,
+}
+
+impl Starting {
+    /// Starts the lab's processes.
+    pub(super) fn start(runtime_directory: Option<&std::path::Path>, keep: bool) -> Result<Self> {
+        let name = if keep { KEPT_NAME.to_owned() } else { format!("{KEPT_NAME}-{}", std::process::id()) };
+        let options = Options {
+            directory: StateDirectory::new(&name, runtime_directory)?,
+            nodes: NODES,
+            port: 0,
+            mesh: true,
+            detach: keep,
+            log_filter: "info".to_owned(),
+        };
+        Ok(Self { lab: launch::start(&options)?, keep })
+    }
+
+    /// Waits until the lab and the mesh in it are ready.
+    pub(super) async fn ready(mut self, report: &Report) -> Result<Lab> {
+        let mut progress = |step: &str| report.progress(step);
+        self.lab.ready(&mut progress).await?;
+        let kubeconfig = Kubeconfig::read_from(self.lab.directory().kubeconfig())?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let client = kube::Client::try_from(config)?;
+        report.progress("the mesh's components");
+        let ready = cluster::wait_for_pods(&client, SYSTEM_NAMESPACE, MESH_DEADLINE, cluster::is_ready).await;
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let lab = Lab { lab: self.lab, client, program };
+        if let Err(error) = ready {
+            // Kept or not: a lab without its mesh is of no use to the demo.
+            let _ = lab.stop().await;
+            return Err(error.context("the mesh's components are not ready"));
+        }
+        let kept = if self.keep { ", kept at the end" } else { "" };
+        report.note(&format!("{NODES} nodes, control plane, a ztunnel and an agent on each node{kept}"));
+        Ok(lab)
+    }
+}
+
+impl Lab {
+    /// The Kubernetes API.
+    pub(super) fn client(&self) -> &kube::Client {
+        &self.client
+    }
+
+    /// A command that runs this very program inside the lab.
+    pub(super) fn exec(&self, place: &Place<'_>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["exec", "--name", self.name()]);
+        match place {
+            Place::Pod { namespace, name } => command.args([name, "--namespace", namespace]),
+            Place::Node(node) => command.args(["--node", node]),
+        };
+        command.args(["--", "aquifer"]).args(arguments);
+        command
+    }
+
+    /// Takes the node agents away, and waits until they are gone.
+    pub(super) async fn remove_node_agents(&self) -> Result<()> {
+        self.remove_pods(|name| name.starts_with("aquifer-node-")).await
+    }
+
+    /// Takes the control plane away, and waits until it is gone.
+    pub(super) async fn remove_control_plane(&self) -> Result<()> {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        for deployment in deployments.list(&Default::default()).await? {
+            let name = deployment.metadata.name.unwrap_or_default();
+            deployments.delete(&name, &DeleteParams::default()).await?;
+        }
+        self.remove_pods(|name| name.starts_with("aquifer-controlplane")).await
+    }
+
+    async fn remove_pods(&self, is_meant: impl Fn(&str) -> bool) -> Result<()> {
+        let name_of = |pod: &k8s_openapi::api::core::v1::Pod| pod.metadata.name.clone().unwrap_or_default();
+        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        for pod in cluster::pods(&self.client, SYSTEM_NAMESPACE).await? {
+            let name = name_of(&pod);
+            if is_meant(&name)
+                && let Err(error) = api.delete(&name, &DeleteParams::default().grace_period(0)).await
+                && !matches!(&error, kube::Error::Api(status) if status.code == 404)
+            {
+                return Err(error.into());
+            }
+        }
+        cluster::wait_for_pods(&self.client, SYSTEM_NAMESPACE, REMOVAL_DEADLINE, |pod| !is_meant(&name_of(pod)))
+            .await?;
+        Ok(())
+    }
+
+    /// Commands for somebody who wants to see more.
+    pub(super) fn how_to_look_around(&self) -> Vec<String> {
+        let name = self.name();
+        vec![
+            format!("export KUBECONFIG={}", self.lab.directory().kubeconfig().display()),
+            "kubectl get pods -A -o wide".to_owned(),
+            format!("aquifer exec --name {name} frontend -n shop -- curl -s http://cart/"),
+            format!("aquifer logs --name {name} ztunnel-node-2 -n {SYSTEM_NAMESPACE}"),
+            format!("aquifer down --name {name}"),
+        ]
+    }
+
+    /// Ends the lab, and waits until nothing is left of it.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        Ok(self.lab.stop().await?)
+    }
+
+    fn name(&self) -> &str {
+        self.lab.directory().name()
+    }
+}

@@ -1,0 +1,9 @@
+//! The lab through its command line: every test starts a lab of its own, in namespaces of its own, and takes it down.
+//!
+//! Where the kernel allows neither root nor user namespaces the tests say `SKIPPED` and pass.
+
+mod life;
+mod network;
+mod pods;
+mod support;
+mod volumes;
