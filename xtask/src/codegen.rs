@@ -69,3 +69,11 @@ fn generate(root: &Path) -> Result<BTreeMap<String, String>> {
     }
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_generated_code_is_what_the_definitions_generate() {
+        super::check(&crate::workspace_root()).unwrap();
+    }
+}

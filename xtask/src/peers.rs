@@ -56,7 +56,10 @@ pub(crate) fn is_root() -> bool {
 fn is_present(directory: &Path, program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).chain([directory.join("bin")]).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path)
+        .chain(system)
+        .chain([directory.join("bin")])
+        .any(|folder| folder.join(program).is_file())
 }
 
 fn install(directory: &Path, missing: &[&Peer]) {

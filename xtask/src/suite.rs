@@ -1,6 +1,6 @@
 //! `cargo xtask test`: builds once, runs every test, and counts what passed, failed and was skipped.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -74,7 +74,10 @@ fn test(root: &Path, filter: &[&str], full: bool, counts: &mut Counts) -> Result
     let mut child = command.spawn().context("cargo did not start")?;
     let output = child.stdout.take().context("cargo has no standard output")?;
     for line in BufReader::new(output).lines() {
-        count(&line?, counts);
+        let line = line?;
+        if counts.take(&line) {
+            println!("{line}");
+        }
     }
     let status = child.wait()?;
     if !status.success() && counts.failed == 0 {
@@ -83,28 +86,27 @@ fn test(root: &Path, filter: &[&str], full: bool, counts: &mut Counts) -> Result
     Ok(())
 }
 
-/// Counts one line of libtest's output and passes on what a reader wants to see.
-fn count(line: &str, counts: &mut Counts) {
-    if let Some(reason) = line.strip_prefix(SKIPPED) {
-        counts.skipped.push(reason.trim().to_owned());
-        return;
-    }
-    match line {
-        "successes:" => counts.in_successes = true,
-        "failures:" => counts.in_successes = false,
-        _ => {}
-    }
-    if let Some(numbers) = line.strip_prefix("test result: ") {
-        counts.in_successes = false;
-        counts.passed += number_before(numbers, " passed");
-        counts.failed += number_before(numbers, " failed");
-    }
-    let failed = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
-    if let Some(name) = failed {
-        counts.failures.push(name.to_owned());
-    }
-    if !counts.in_successes && !line.is_empty() {
-        let _ = writeln!(std::io::stdout(), "{line}");
+impl Counts {
+    /// Counts one line of libtest's output; says whether a reader wants to see it.
+    fn take(&mut self, line: &str) -> bool {
+        if let Some(reason) = line.strip_prefix(SKIPPED) {
+            self.skipped.push(reason.trim().to_owned());
+            return false;
+        }
+        match line {
+            "successes:" => self.in_successes = true,
+            "failures:" => self.in_successes = false,
+            _ => {}
+        }
+        if let Some(numbers) = line.strip_prefix("test result: ") {
+            self.in_successes = false;
+            self.passed += number_before(numbers, " passed");
+            self.failed += number_before(numbers, " failed");
+        }
+        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.failures.push(name.to_owned());
+        }
+        !self.in_successes && !line.is_empty()
     }
 }
 
@@ -147,8 +149,8 @@ mod tests {
     #[test]
     fn results_and_skips_are_counted() {
         let mut counts = Counts::default();
-        count("test result: ok. 8 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", &mut counts);
-        count("SKIPPED: nft is not installed", &mut counts);
+        counts.take("test result: ok. 8 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        counts.take("SKIPPED: nft is not installed");
         assert_eq!((counts.passed, counts.failed, counts.skipped.len()), (8, 1, 1));
     }
 }

@@ -23,3 +23,13 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     println!("tidy: {} findings", findings.len());
     Ok(findings.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_workspace_keeps_its_rules() {
+        let root = crate::workspace_root();
+        let findings = [super::layers::check(&root).unwrap(), super::sources::check(&root).unwrap()].concat();
+        assert_eq!(findings, Vec::<String>::new());
+    }
+}

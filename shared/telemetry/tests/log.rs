@@ -64,7 +64,8 @@ mod tests {
             .lines()
             .map(|line| {
                 let parts: Vec<&str> = line.split('\t').collect();
-                let number = line.split(['=', ' ', '\t']).skip_while(|part| !["round", "bytes_sent"].contains(part)).nth(1);
+                let number =
+                    line.split(['=', ' ', '\t']).skip_while(|part| !["round", "bytes_sent"].contains(part)).nth(1);
                 (parts[1], parts[3], number.and_then(|number| number.parse().ok()).unwrap_or(0))
             })
             .collect();
