@@ -185,7 +185,8 @@ async fn bring_up(
     if spec.mesh {
         say(words, "mesh components").await;
         for manifest in mesh::manifests(&plans) {
-            let what = format!("{}/{}", manifest["kind"].as_str().unwrap_or_default(), manifest["metadata"]["name"]);
+            let text = |pointer| manifest.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
+            let what = format!("{} {}", text("/kind"), text("/metadata/name"));
             client.apply_json(manifest).map_err(|status| SupervisorError::Refused { what, status })?;
         }
     }

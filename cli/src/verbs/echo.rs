@@ -205,7 +205,7 @@ async fn put_load(args: LoadArgs) -> Result<ExitCode> {
 
 async fn run_stream(args: StreamArgs) -> Result<ExitCode> {
     let options = stream::Options { to: args.to, rate: args.rate, duration: args.end.duration, banner: args.banner };
-    let report = stream::run(&options, started, stop(&args.end)?).await?;
+    let report = Box::pin(stream::run(&options, started, stop(&args.end)?)).await?;
     line(&report)?;
     Ok(if report.whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

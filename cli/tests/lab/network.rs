@@ -34,7 +34,7 @@ async fn reach_each_other(lab: &Lab) {
                 "far-headless",
                 json!({"clusterIP": "None", "selector": {"app": "far"}, "ports": [{"port": 8080}]}),
             ),
-            service("near", json!({"selector": {"app": "near"}, "ports": [{"port": 80, "targetPort": 8080}]})),
+            service("mirror", json!({"selector": {"app": "near"}, "ports": [{"port": 80, "targetPort": 8080}]})),
         ],
     )
     .await;
@@ -59,7 +59,7 @@ async fn reach_each_other(lab: &Lab) {
         }
     }
     eventually("a pod reaches itself through its Service", async || {
-        let (ok, reasons) = ask(lab, "near", "http://near/");
+        let (ok, reasons) = ask(lab, "near", "http://mirror/");
         (ok > 0 && reasons == json!({})).then_some(())
     })
     .await;

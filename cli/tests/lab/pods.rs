@@ -160,7 +160,7 @@ async fn a_deleted_pod_gets_its_time_and_leaves_nothing() {
     create(&client, [pod("p", "node-1", shell(script))]).await;
     let found = lab.ready_pod(&client, "p").await;
     let uid = found["metadata"]["uid"].as_str().unwrap();
-    let namespaces = "/run/aquifer/nodes/node-1/host/run/aquifer/netns";
+    let namespaces = "/run/aquifer/nodes/node-1/run/aquifer/netns";
     let kept = || text(&lab.run("exec", &["--node", "node-1", "--", "ls", namespaces]).stdout);
     assert_eq!(kept().trim(), uid);
     let follower = lab

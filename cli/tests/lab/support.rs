@@ -134,19 +134,26 @@ impl Lab {
 
     /// The pod, once it is ready.
     pub(crate) async fn ready_pod(&self, client: &kube::Client, name: &str) -> Value {
-        eventually(&format!("pod {name} is ready"), async || {
-            let pod = fetch(client, ("v1", "Pod"), name).await?;
-            condition(&pod, "Ready").then_some(pod)
-        })
-        .await
+        let mut last = Value::Null;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            last = fetch(client, ("v1", "Pod"), name).await.unwrap_or_default();
+            if condition(&last, "Ready") {
+                return last;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        panic!("pod {name} is not ready: {}", last["status"]);
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.caller.run(&["exec", "--name", &self.name, "--fabric", "--", "true"]);
-            eprintln!("the lab at the end: {log:?}\n{:?}", self.caller.run(&["status", "--name", &self.name]));
+            let directory = self.run("kubeconfig", &["--path"]);
+            let log = String::from_utf8_lossy(&directory.stdout).trim().replace("kubeconfig", "lab.log");
+            eprintln!("{}", String::from_utf8_lossy(&self.run("status", &[]).stdout));
+            eprintln!("{}", fs::read_to_string(log).unwrap_or_default());
         }
         // Some tests have ended it themselves.
         self.caller.run(&["down", "--name", &self.name]);

@@ -122,7 +122,7 @@ impl Message {
             Self::Announcement(announcement) => json(b'a', serde_json::to_vec(announcement)),
             Self::Descriptor => vec![b'f'],
             Self::Signal(signal) => json(b's', serde_json::to_vec(signal)),
-            Self::Data(bytes) => [&[b'd'], bytes.as_slice()].concat(),
+            Self::Data(bytes) => [b"d", bytes.as_slice()].concat(),
             Self::Failed(why) => {
                 let mut text: Vec<u8> = why.bytes().take(MAX_CONTENT).collect();
                 text.insert(0, b'e');

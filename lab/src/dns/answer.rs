@@ -23,10 +23,7 @@ pub(super) enum Transport {
 
 /// The bytes to send back for the bytes that came in; `None` when even a refusal would be wrong.
 pub(super) fn answer(zone: &Zone, domain: &Name, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
-    let query = match Message::from_vec(query) {
-        Ok(query) => query,
-        Err(_) => return malformed(query),
-    };
+    let Ok(query) = Message::from_vec(query) else { return malformed(query) };
     // An answer to an answer would let two servers talk for ever.
     if query.metadata.message_type != MessageType::Query {
         return None;
@@ -41,7 +38,7 @@ pub(super) fn answer(zone: &Zone, domain: &Name, query: &[u8], transport: Transp
         return Some(bytes);
     }
     let mut truncated = response.truncate();
-    truncated.edns = response.edns.clone();
+    truncated.edns = response.edns;
     truncated.to_vec().ok()
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn start(plan: Plan) -> io::Result<Running> {
     let confinement = Confinement {
         network: Some(plan.network.clone()),
         mounts: Mounts::Private(plan.mounts),
-        host_name: Some(plan.host_name),
+        host_name: Some(plan.host_name.clone()),
         directory: Some(plan.directory),
         new_session: true,
         parent_death: None,
@@ -65,6 +65,7 @@ pub(crate) fn start(plan: Plan) -> io::Result<Running> {
     let process = mount_namespace_of(pid).ok().map(|mounts| Process {
         network: plan.network,
         mounts,
+        host_name: plan.host_name,
         environment: plan.environment,
     });
     let namespace = namespace_of(pid).filter(|found| namespace_of(std::process::id()).as_ref() != Some(found));
@@ -141,7 +142,7 @@ pub(crate) fn enter(
     let confinement = Confinement {
         network: Some(network.clone()),
         mounts: mounts.map_or(Mounts::Inherited, |process| Mounts::Of(Arc::clone(&process.mounts))),
-        host_name: None,
+        host_name: mounts.map(|process| process.host_name.clone()),
         directory: Some(PathBuf::from("/")),
         new_session: true,
         parent_death: None,

@@ -61,10 +61,14 @@ fn mounts(
     environment: &Environment,
 ) -> Result<Vec<linux::mount::Mount>, String> {
     let directory = context.directory.join("containers").join(&container.name);
-    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let scratch = directory.join("scratch");
     let failed = |error: std::io::Error| error.to_string();
-    let mut planner =
-        Planner::new(Path::new("/"), directory.join("root"), directory.join("scratch")).map_err(failed)?;
+    // Each run begins with what the host has, not with what the run before wrote.
+    match std::fs::remove_dir_all(&scratch) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => std::fs::create_dir_all(&scratch).map_err(failed)?,
+    }
+    let mut planner = Planner::new(Path::new("/"), directory.join("root"), scratch).map_err(failed)?;
     for file in ["hosts", "resolv.conf", "hostname"] {
         let shown = Shown {
             source: context.directory.join("etc").join(file),

@@ -126,7 +126,7 @@ async fn run(context: &PodContext, kind: Kind, plan: &Plan, sender: &mpsc::Sende
         let changed = state.record(outcome.is_ok());
         failures = if outcome.is_ok() { 0 } else { failures + 1 };
         let gives_up = kind == Kind::Startup && failures >= plan.failure_threshold;
-        let Some(verdict) = changed.or(gives_up.then_some(Verdict::Failure)) else { continue };
+        let Some(verdict) = changed.or_else(|| gives_up.then_some(Verdict::Failure)) else { continue };
         let report = Report { kind, is_success: verdict == Verdict::Success };
         if sender.send(report).await.is_err() {
             return None;

@@ -36,6 +36,7 @@ struct ContainerEntry {
 pub(crate) struct Process {
     pub(crate) network: NetNs,
     pub(crate) mounts: Arc<OwnedFd>,
+    pub(crate) host_name: String,
     pub(crate) environment: Vec<(String, String)>,
 }
 

@@ -1,6 +1,7 @@
 //! Where a container's files are: steps that build a root directory of its own out of the host's.
 //!
 //! The root is a small file system in memory whose top-level entries show the host's, except `/run`, which is empty.
+//! They cannot be written to, except for a few, so that what runs in a lab leaves nothing behind on the host.
 //! A directory that the host does not have becomes possible by an overlay on its nearest existing ancestor; only the
 //! container sees it. Planning looks at the host's directories but changes nothing.
 
@@ -17,7 +18,10 @@ const MAX_LINKS: usize = 40;
 /// Most memory that a container's root directory and its `/run` may hold, in bytes.
 const ROOT_SIZE: u64 = 64 << 20;
 
-/// The host's top-level directories that a container has for itself.
+/// The host's top-level directories that a container may write to.
+const WRITABLE: [&str; 4] = ["dev", "proc", "sys", "tmp"];
+
+/// The host's top-level directory that a container has for itself.
 const PRIVATE: &str = "run";
 
 /// Something to be shown in a container.
@@ -68,6 +72,7 @@ impl<'a> Planner<'a> {
         for entry in entries.iter().filter(|entry| entry.file_name() != OsStr::new(PRIVATE)) {
             let (source, target) = (entry.path(), root.join(entry.file_name()));
             let kind = entry.file_type()?;
+            let read_only = !WRITABLE.iter().any(|name| entry.file_name() == OsStr::new(name));
             if kind.is_symlink() {
                 steps.push(Mount::Symlink { path: target, to: std::fs::read_link(&source)? });
             } else {
@@ -76,7 +81,7 @@ impl<'a> Planner<'a> {
                 } else {
                     Mount::File { path: target.clone() }
                 });
-                steps.push(Mount::Bind { source, target, read_only: false });
+                steps.push(Mount::Bind { source, target, read_only });
             }
         }
         steps.push(Mount::Directory { path: root.join(PRIVATE), mode: 0o755 });

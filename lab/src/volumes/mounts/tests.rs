@@ -52,7 +52,7 @@ fn added(shown: &[Shown]) -> Vec<String> {
 fn the_root_shows_the_host_except_for_run() {
     let host = host();
     let plan = planner(host.path()).finish();
-    let etc = Mount::Bind { source: host.path().join("etc"), target: "/r/etc".into(), read_only: false };
+    let etc = Mount::Bind { source: host.path().join("etc"), target: "/r/etc".into(), read_only: true };
     assert!(plan.contains(&etc));
     assert!(plan.contains(&Mount::Symlink { path: "/r/bin".into(), to: "usr/bin".into() }));
     assert!(plan.contains(&Mount::Directory { path: "/r/run".into(), mode: 0o755 }));
