@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kinds::annotations::LEAVING;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,7 +18,7 @@ use tracing::{debug, warn};
 use types::PodUid;
 
 use crate::agent::state::{Failure, Intent, State};
-use crate::annotations::{LEAVING, annotation, is_enabled};
+use crate::annotations::{annotation, is_enabled};
 use crate::eligibility::{Eligibility, has_ended};
 use crate::enrol::{self, EnrolError, Enrolled, Tools, addresses_of, full_name, uid_of};
 use crate::events::Events;

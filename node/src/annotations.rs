@@ -1,15 +1,9 @@
-//! The words that the node agent and the control plane leave for each other on a pod.
+//! Reading and writing what the node agent and the control plane leave for each other on a pod.
 
 use k8s_openapi::api::core::v1::Pod;
+use kinds::annotations::{LEAVING, REDIRECTION, REDIRECTION_ENABLED, TOLD};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
-
-/// State of redirection; `enabled` makes the control plane announce HBONE.
-pub const REDIRECTION: &str = "ambient.istio.io/redirection";
-/// Set by the agent while a pod leaves the mesh, to a value that names this leaving.
-pub const LEAVING: &str = "ambient.aquifer.dev/leaving";
-/// Set by the control plane to the value of [`LEAVING`] once every connected client knows.
-pub const TOLD: &str = "ambient.aquifer.dev/told";
 
 /// The value of one annotation.
 #[must_use]
@@ -20,7 +14,7 @@ pub fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
 /// Whether the pod is marked as captured.
 #[must_use]
 pub fn is_enabled(pod: &Pod) -> bool {
-    annotation(pod, REDIRECTION) == Some("enabled")
+    annotation(pod, REDIRECTION) == Some(REDIRECTION_ENABLED)
 }
 
 /// Marks the pod as captured.
@@ -28,7 +22,7 @@ pub fn is_enabled(pod: &Pod) -> bool {
 /// # Errors
 /// The API server refuses, or cannot be reached.
 pub async fn mark_enabled(client: &kube::Client, pod: &Pod) -> kube::Result<()> {
-    patch(client, pod, json!({REDIRECTION: "enabled", LEAVING: null, TOLD: null})).await
+    patch(client, pod, json!({REDIRECTION: REDIRECTION_ENABLED, LEAVING: null, TOLD: null})).await
 }
 
 /// Clears the mark and asks the control plane to say when all clients know.

@@ -5,13 +5,8 @@ use std::fmt;
 
 use config::EnablementSelector;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kinds::annotations::{BYPASS_INBOUND_CAPTURE, REROUTE_VIRTUAL_INTERFACES, SIDECAR_STATUS};
 
-/// The annotation that marks a pod with a sidecar; the sidecar wins.
-const SIDECAR_STATUS: &str = "sidecar.istio.io/status";
-/// The annotation that leaves a pod's incoming traffic alone.
-const BYPASS_INBOUND: &str = "ambient.istio.io/bypass-inbound-capture";
-/// The annotation that names interfaces whose incoming traffic is treated as outgoing.
-const REROUTE_INTERFACES: &str = "istio.io/reroute-virtual-interfaces";
 /// Interface names are at most this long in the kernel (IFNAMSIZ less the terminating zero).
 const LONGEST_INTERFACE: usize = 15;
 
@@ -74,12 +69,15 @@ pub struct Capture {
 impl Capture {
     fn from_annotations(annotations: &Labels) -> Self {
         let virtual_interfaces = annotations
-            .get(REROUTE_INTERFACES)
+            .get(REROUTE_VIRTUAL_INTERFACES)
             .map(|list| {
                 list.split(',').map(str::trim).filter(|name| is_interface_name(name)).map(str::to_owned).collect()
             })
             .unwrap_or_default();
-        Self { outbound_only: annotations.get(BYPASS_INBOUND).is_some_and(|value| is_true(value)), virtual_interfaces }
+        Self {
+            outbound_only: annotations.get(BYPASS_INBOUND_CAPTURE).is_some_and(|value| is_true(value)),
+            virtual_interfaces,
+        }
     }
 }
 
@@ -131,11 +129,10 @@ fn is_interface_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use kinds::labels::DATAPLANE_MODE;
     use serde_json::json;
 
     use super::*;
-
-    const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 
     fn eligibility() -> Eligibility {
         Eligibility {
@@ -192,7 +189,7 @@ mod tests {
     #[test]
     fn annotations_narrow_the_capture() {
         let annotated = json!({"metadata": {"namespace": "shop", "annotations": {
-            BYPASS_INBOUND: "True", REROUTE_INTERFACES: "tap0, vnet1,,a/b,much-too-long-a-name"}}});
+            BYPASS_INBOUND_CAPTURE: "True", REROUTE_VIRTUAL_INTERFACES: "tap0, vnet1,,a/b,much-too-long-a-name"}}});
         let capture = decide(annotated, Some("ambient")).unwrap();
         assert!(capture.outbound_only);
         assert_eq!(capture.virtual_interfaces, ["tap0", "vnet1"]);
@@ -200,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_unparsable_bool_is_ignored() {
-        let annotated = json!({"metadata": {"namespace": "shop", "annotations": {BYPASS_INBOUND: "yes"}}});
+        let annotated = json!({"metadata": {"namespace": "shop", "annotations": {BYPASS_INBOUND_CAPTURE: "yes"}}});
         assert!(!decide(annotated, Some("ambient")).unwrap().outbound_only);
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use kinds::annotations::TOLD;
 use kube::runtime::reflector::{ObjectRef, Store};
 use linux::netns::NetNs;
 use tokio::sync::watch;
@@ -15,7 +16,7 @@ use tracing::{debug, info};
 use types::PodUid;
 use zds::WorkloadInfo;
 
-use crate::annotations::{self, TOLD, annotation};
+use crate::annotations::{self, annotation};
 use crate::eligibility::Capture;
 use crate::find::{FindError, NetnsSource};
 use crate::host::ProbeBypass;
