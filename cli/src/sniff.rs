@@ -42,6 +42,8 @@ pub(crate) struct Totals {
     pub(crate) segments: u64,
     /// Segments in which each marker stood.
     pub(crate) markers: BTreeMap<String, u64>,
+    /// Frames that passed unseen because too many waited to be looked at.
+    pub(crate) dropped: u64,
     /// Segments to or from the HBONE port.
     pub(crate) hbone_segments: u64,
     /// The last answer of an HBONE server to a TLS hello.
@@ -93,6 +95,7 @@ pub(crate) fn run(args: &SniffArgs) -> Result<ExitCode> {
             totals.add(segment.source.port(), segment.destination.port(), segment.payload);
         }
         if printed.elapsed() >= INTERVAL {
+            totals.dropped += u64::from(sniffer.dropped()?);
             print(&totals)?;
             printed = Instant::now();
         }
