@@ -35,7 +35,7 @@ pub(super) async fn delete(client: &kube::Client, object: &Value) -> Result<()> 
 
 fn api_of(client: &kube::Client, object: &Value) -> Result<Api<DynamicObject>> {
     let text = |key| object.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
+    let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or_else(|| ("", text("apiVersion")));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")));
     let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
     Ok(match namespace {
