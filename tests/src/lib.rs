@@ -1,1 +1,25 @@
-//! Being written.
+//! The whole thing, as its users meet it: the built `aquifer` command, real kubectl, curl and nft, and nothing of the
+//! mesh's own code in between.
+//!
+//! Every test starts a lab with a name of its own and takes it down, also when it fails; at most two labs run at a time.
+//! A test that cannot run here prints `SKIPPED:` with the reason and passes.
+//! The crate refuses to know the mesh's libraries: what cannot be seen from outside is for their own tests.
+
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod enrolment;
+#[cfg(test)]
+mod house;
+#[cfg(test)]
+mod inspection;
+#[cfg(test)]
+mod kubectl;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod restarts;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod traffic;

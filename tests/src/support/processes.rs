@@ -1,0 +1,93 @@
+//! Looking at processes from outside: families, who lives, what a process is, and its end.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+pub(crate) use linux::process::Signal;
+
+use super::eventually;
+
+/// A process: its number and its start time, so that it is not taken for a later one with the same number.
+pub(crate) type Process = (u32, u64);
+
+/// Every process that descends from `first`, itself included.
+pub(crate) fn family(first: u32) -> BTreeSet<Process> {
+    let everyone: Vec<(u32, u32, u64)> = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| stat(pid).map(|(parent, started)| (pid, parent, started)))
+        .collect();
+    let mut found: BTreeSet<Process> =
+        everyone.iter().filter(|(pid, ..)| *pid == first).map(|(pid, _, started)| (*pid, *started)).collect();
+    loop {
+        let before = found.len();
+        let parents: BTreeSet<u32> = found.iter().map(|(pid, _)| *pid).collect();
+        found.extend(everyone.iter().filter(|(_, parent, _)| parents.contains(parent)).map(|(p, _, s)| (*p, *s)));
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// Those of the processes that still live.
+pub(crate) fn alive(family: &BTreeSet<Process>) -> Vec<u32> {
+    let lives = |(pid, started): &&Process| stat(*pid).is_some_and(|(_, now)| now == *started);
+    family.iter().filter(lives).map(|(pid, _)| *pid).collect()
+}
+
+/// Waits until all of them have ended.
+pub(crate) async fn all_end(family: &BTreeSet<Process>) {
+    eventually("every process has ended", async || alive(family).is_empty().then_some(())).await;
+}
+
+/// Sends a signal to one process.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    linux::process::kill(pid, signal).unwrap();
+}
+
+/// The process among `family` that runs `verb` of our program as pod `pod`.
+pub(crate) fn component(family: &BTreeSet<Process>, verb: &str, pod: &str) -> Option<u32> {
+    let wanted = format!("POD_NAME={pod}");
+    let is_it = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        words.split(|byte| *byte == 0).nth(1) == Some(verb.as_bytes())
+            && variables.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    family.iter().map(|(pid, _)| *pid).find(is_it)
+}
+
+/// Processor time that a process has used, in clock ticks of 10 ms.
+pub(crate) fn ticks(pid: u32) -> u64 {
+    let fields = fields(pid).unwrap();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Files and sockets that a process has open.
+pub(crate) fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Mounts of this machine that a lab might have left.
+pub(crate) fn mounts() -> Vec<String> {
+    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    all.lines().filter(|line| line.contains("aquifer")).map(str::to_owned).collect()
+}
+
+/// Network interfaces of this machine.
+pub(crate) fn interfaces() -> BTreeSet<String> {
+    let all = fs::read_to_string("/proc/self/net/dev").unwrap();
+    all.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+/// Parent and start time of a process that is not a zombie.
+fn stat(pid: u32) -> Option<(u32, u64)> {
+    let fields = fields(pid)?;
+    (fields[0] != "Z").then(|| (fields[1].parse().unwrap(), fields[19].parse().unwrap()))
+}
+
+/// What the kernel says of a process after its name, which may hold anything.
+fn fields(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
