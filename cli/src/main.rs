@@ -3,6 +3,7 @@
 //!
 //! This is the composition root: here configuration is read, logs and runtimes are made, and libraries are put together.
 
+mod admin;
 mod demo;
 mod failure;
 mod kubernetes;
@@ -14,9 +15,9 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use verbs::{controlplane, down, echo, exec, kubeconfig, logs, node, status, supervisor, up, ztunnel};
+use verbs::{completion, controlplane, down, echo, exec, kubeconfig, logs, node, status, supervisor, up, ztunnel};
 
 /// An ambient service mesh: mTLS, identity and policy for pods, without sidecars.
 #[derive(Debug, Parser)]
@@ -30,6 +31,7 @@ Examples:
   aquifer demo                      the whole mesh, shown and checked
   aquifer up                        a lab: two nodes, an API server, the mesh
   aquifer exec cart -n shop -- curl -s http://frontend/
+  aquifer zc workloads -n shop      what the node proxies know
   aquifer down                      the end of it, without a trace"
 )]
 struct Cli {
@@ -46,9 +48,18 @@ enum Verb {
     Exec(exec::ExecArgs),
     Logs(logs::LogsArgs),
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    #[command(visible_alias = "zc")]
+    ZtunnelConfig(ztunnel_config::ZtunnelConfigArgs),
+    Mtls(mtls::MtlsArgs),
+    Log(log::LogArgs),
+    Version(version::VersionArgs),
+    Completion(completion::CompletionArgs),
     Echo(echo::EchoArgs),
+    Completion(completion::CompletionArgs),
     #[command(hide = true)]
     Sniff(sniff::SniffArgs),
+    #[command(hide = true)]
+    Fetch(fetch::FetchArgs),
     /// Run the node proxy (a component; configured by environment variables).
     Ztunnel,
     /// Run the control plane (a component; configured by environment variables).
@@ -69,7 +80,14 @@ fn main() -> ExitCode {
         Verb::Exec(args) => exec::run(args),
         Verb::Logs(args) => logs::run(args),
         Verb::Kubeconfig(args) => kubeconfig::run(&args),
+        Verb::ZtunnelConfig(args) => ztunnel_config::run(args),
+        Verb::Mtls(args) => mtls::run(args),
+        Verb::Log(args) => log::run(&args),
+        Verb::Version(args) => version::run(&args),
+        Verb::Completion(args) => completion::run(&args, Cli::command()),
+        Verb::Fetch(args) => fetch::run(&args),
         Verb::Echo(args) => echo::run(args),
+        Verb::Completion(args) => completion::run(&args, Cli::command()),
         Verb::Sniff(args) => sniff::run(&args),
         Verb::Ztunnel => ztunnel::run(),
         Verb::Controlplane => controlplane::run(),

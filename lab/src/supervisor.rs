@@ -104,19 +104,18 @@ pub fn run(spec: &str) -> Result<(), SupervisorError> {
     let inherited = Inherited { listener: listener.into(), words: words.into(), _lock: lock };
     // Standard output is the lab's log file. Dropping this at the end writes what is left.
     let _logging = telemetry::log::init(&spec.log_filter, telemetry::log::Layout::Plain)?;
-    // Other commands find the socket in the caller's file system, which is covered from here on.
-    let control = Listener::bind(&spec.socket).map_err(kernel("the control socket"))?;
-    prepare_process()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(kernel("the runtime"))?;
-    let outcome = runtime.block_on(Box::pin(supervise(spec, inherited, control)));
+    let outcome = runtime.block_on(Box::pin(supervise(spec, inherited)));
     // Tasks that block (a namespace being made, a log being read) end with the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     outcome
 }
 
-/// Files, mounts and limits, before there are threads.
-fn prepare_process() -> Result<(), SupervisorError> {
+/// Files, mounts and limits, and the socket for other commands.
+fn prepare_process(spec: &Spec) -> Result<Listener, SupervisorError> {
     process::raise_open_files().map_err(kernel("the limit of open files"))?;
+    // Other commands find it in the caller's file system, of which /run is covered below.
+    let control = Listener::bind(&spec.socket).map_err(kernel("the control socket"))?;
     let steps = [
         Mount::Proc { target: "/proc".into() },
         Mount::Tmpfs { target: "/run".into(), size: Some(DIRECTORY_SIZE), mode: 0o755 },
@@ -124,12 +123,13 @@ fn prepare_process() -> Result<(), SupervisorError> {
     ];
     mount::apply(&steps).map_err(kernel("the lab's own files"))?;
     // Namespaces of pods that are kept here later must show in containers that run already.
-    mount::make_shared(Path::new("/run")).map_err(kernel("the lab's own files"))
+    mount::make_shared(Path::new("/run")).map_err(kernel("the lab's own files"))?;
+    Ok(control)
 }
 
-async fn supervise(spec: Spec, inherited: Inherited, control: Listener) -> Result<(), SupervisorError> {
+async fn supervise(spec: Spec, inherited: Inherited) -> Result<(), SupervisorError> {
     let words = Channel::new(inherited.words).map_err(kernel("the channel to the caller"))?;
-    let came_up = bring_up(&spec, inherited.listener, control, &words).await;
+    let came_up = bring_up(&spec, inherited.listener, &words).await;
     let (parts, server) = match came_up {
         Ok(up) => up,
         Err(error) => {
@@ -151,12 +151,8 @@ async fn say(words: &Channel, step: &str) {
     let _ = words.send(&Message::Announcement(Announcement::Progress(step.to_owned())), None).await;
 }
 
-async fn bring_up(
-    spec: &Spec,
-    listener: TcpListener,
-    control: Listener,
-    words: &Channel,
-) -> Result<(Parts, Server), SupervisorError> {
+async fn bring_up(spec: &Spec, listener: TcpListener, words: &Channel) -> Result<(Parts, Server), SupervisorError> {
+    let control = prepare_process(spec)?;
     say(words, &format!("network of {} nodes", spec.nodes)).await;
     let plans = NodeNetwork::plan(spec.nodes);
     let fabric = NetNs::current().map_err(kernel("the fabric"))?;

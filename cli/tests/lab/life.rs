@@ -72,6 +72,25 @@ async fn a_killed_lab_ends_whole_and_starts_again() {
 }
 
 #[tokio::test]
+async fn a_killed_supervisor_is_the_end_of_its_lab() {
+    let Some(lab) = Lab::start() else { return };
+    with_pods(&lab).await;
+    let family = family(lab.pid());
+    let supervisor = children(lab.pid()).into_iter().find(|child| says(*child, "lab-supervisor")).unwrap();
+    kill(supervisor, linux::process::Signal::Kill);
+    all_end(&family).await;
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+fn says(pid: u32, word: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(word))
+}
+
+#[tokio::test]
 async fn a_name_is_taken_while_its_lab_lives() {
     let Some(lab) = Lab::start() else { return };
     let output = lab.caller.run(&["up", "--detach", "--without-mesh", "--name", &lab.name]);

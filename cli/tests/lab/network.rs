@@ -118,6 +118,11 @@ async fn readiness_follows_the_probe_and_endpoints_follow_readiness() {
         slice["endpoints"][0]["conditions"]["ready"].as_bool()
     };
     eventually("the endpoint is known and not ready", async || (is_ready().await? == false).then_some(())).await;
+    eventually("the container runs", async || {
+        let pod = fetch(&client, ("v1", "Pod"), "gated").await?;
+        pod["status"]["containerStatuses"][0]["started"].as_bool()?.then_some(())
+    })
+    .await;
     // The port is open for as long as this program runs in the pod.
     let program =
         ["gated", "--", "aquifer", "echo", "--http", "0", "--h2c", "0", "--tcp", "7000", "--server-first", "0"];

@@ -1,14 +1,14 @@
 //! The commands' side. Each function makes one connection for one request.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use linux::process::{PidFd, Signal as ProcessSignal};
 use linux::seqpacket::Connection;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::io::{AsyncWrite, AsyncWriteExt, Interest};
 
-use super::channel::Channel;
+use super::channel::{Channel, watched};
 use super::message::{ExecRequest, LogsRequest, Message, Request, Signal, Target};
 use crate::state::{StateDirectory, StateError, process_started};
 use crate::status::LabStatus;
@@ -166,30 +166,38 @@ pub async fn down(lab: &StateDirectory) -> Result<(), ClientError> {
         let channel = open(lab, Request::Down).await?;
         tokio::time::timeout(DEADLINE, next(lab, &channel)).await.map_err(|_| silent(lab))?
     };
-    let deadline = Instant::now() + DOWN_DEADLINE;
+    // The handle cannot come to mean another process; it must not do so from the start either.
+    let process = PidFd::open(record.pid).ok();
+    let process = process.filter(|_| process_started(record.pid) == Some(record.process_started));
+    let kill = || match &process {
+        Some(process) => process.signal(ProcessSignal::Kill).map_err(|source| failed(lab, source)),
+        None => Ok(()),
+    };
     if let Err(error) = asked.await {
         tracing::debug!(%error, "the lab does not answer and is killed");
-        kill(lab, &record)?;
+        kill()?;
     }
-    while lab.is_running() {
-        if Instant::now() > deadline {
-            kill(lab, &record)?;
+    let ended = async {
+        if let Some(process) = &process {
+            // The first process ends last: the kernel ends all others before it.
+            drop(watched(process.as_fd(), Interest::READABLE)?.readable().await?);
         }
-        if Instant::now() > deadline + DEADLINE {
-            return Err(silent(lab));
+        while lab.is_running() {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+        io::Result::Ok(())
+    };
+    let mut ended = std::pin::pin!(ended);
+    let outcome = match tokio::time::timeout(DOWN_DEADLINE, &mut ended).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            kill()?;
+            tokio::time::timeout(DEADLINE, ended).await.map_err(|_| silent(lab))?
+        }
+    };
+    outcome.map_err(|source| failed(lab, source))?;
     lab.remove()?;
     Ok(())
-}
-
-/// Kills the lab's first process, with which all others end. A later process with the same number is left alone.
-fn kill(lab: &StateDirectory, record: &crate::state::Record) -> Result<(), ClientError> {
-    if process_started(record.pid) != Some(record.process_started) {
-        return Ok(());
-    }
-    linux::process::kill(record.pid, linux::process::Signal::Kill).map_err(|source| failed(lab, source))
 }
 
 async fn open(lab: &StateDirectory, request: Request) -> Result<Channel, ClientError> {

@@ -1,0 +1,251 @@
+//! `aquifer mtls check`: whether a service is reached over mutual TLS, from what the node proxies know.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::ztunnel_config::dumps;
+use crate::admin::Proxies;
+use crate::admin::dump::{Connection, Dump, Service, Workload};
+use crate::failure::Advised;
+use crate::output::{self, Format, Table};
+
+/// The policy that the control plane gives to workloads under STRICT; an underscore is in no user's name.
+const STATIC_STRICT: &str = "istio_converted_static_strict";
+/// How the policies begin that it makes where ports differ.
+const BY_PORT: &str = "converted_peer_authentication_";
+
+/// Look at mutual TLS.
+#[derive(Debug, Args)]
+pub(crate) struct MtlsArgs {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    Check(CheckArgs),
+}
+
+/// Show whether services are reached over mutual TLS.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Columns:
+  PODS          pods of the service that are captured, and all
+  CLIENTS SEEN  addresses with a connection open to one of them now
+  MTLS          share of these connections that came over mutual TLS
+  MODE          what PeerAuthentication asks for: PERMISSIVE, STRICT, BY PORT or MIXED
+
+What cannot be known is \"-\": a pod that is not captured has no node proxy that sees its connections.
+
+Examples:
+  aquifer mtls check -n shop
+  aquifer mtls check svc/cart -n shop -o json")]
+struct CheckArgs {
+    /// The service, as svc/NAME or NAME; without it, all of the namespace.
+    #[arg(value_name = "SERVICE")]
+    service: Option<String>,
+    /// The service's namespace; without it and without a service, all.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    #[command(flatten)]
+    source: Source,
+    /// How to print it.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Where the answer comes from.
+#[derive(Debug, Args)]
+struct Source {
+    #[command(flatten)]
+    lab: crate::lab_name::LabName,
+    /// An admin port of a ztunnel that can be reached from here, instead of a lab's; may be given more than once.
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Vec<String>,
+    /// Read a saved dump instead of asking; may be given more than once.
+    #[arg(long, short, value_name = "DUMP", conflicts_with = "admin")]
+    file: Vec<PathBuf>,
+}
+
+/// One line.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Server {
+    server: String,
+    captured_pods: usize,
+    pods: usize,
+    clients_seen: Option<usize>,
+    /// Connections that are open now, and how many of them came over mutual TLS.
+    connections: Option<usize>,
+    mutual_tls_connections: Option<usize>,
+    mode: Option<&'static str>,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: MtlsArgs) -> Result<ExitCode> {
+    let Question::Check(args) = args.question;
+    let (dump, code) = if args.source.file.is_empty() {
+        dumps(&Proxies::all(args.source.lab, args.source.admin))?
+    } else {
+        let dumps = args.source.file.iter().map(|path| {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Dump::parse(&text).with_context(|| format!("cannot read {}", path.display()))
+        });
+        (Dump::merged(dumps.collect::<Result<_>>()?), ExitCode::SUCCESS)
+    };
+    let servers = check(&dump, args.service.as_deref(), args.namespace.as_deref())?;
+    output::print(args.output, &servers, |servers| table(servers))?;
+    Ok(code)
+}
+
+/// A line for each service that is meant.
+///
+/// # Errors
+/// None is known.
+fn check(dump: &Dump, name: Option<&str>, namespace: Option<&str>) -> Result<Vec<Server>> {
+    let name = name.map(|name| {
+        let kinds = ["svc/", "service/", "services/"];
+        kinds.iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(name)
+    });
+    // As kubectl does: a name without a namespace is one of `default`.
+    let namespace = namespace.or_else(|| name.map(|_| "default"));
+    let meant = dump.services.iter().map(|entry| &entry.item).filter(|service| {
+        name.is_none_or(|name| service.name == name) && namespace.is_none_or(|namespace| service.namespace == namespace)
+    });
+    let servers: Vec<Server> = meant.map(|service| server(dump, service)).collect();
+    if servers.is_empty() {
+        let what = match (name, namespace) {
+            (Some(name), Some(namespace)) => format!("ztunnel knows no service {name:?} in namespace {namespace:?}"),
+            (_, Some(namespace)) => format!("ztunnel knows no service in namespace {namespace:?}"),
+            _ => "ztunnel knows no service".to_owned(),
+        };
+        bail!(Advised::new(what, "see those that it knows: aquifer ztunnel-config services"));
+    }
+    Ok(servers)
+}
+
+fn server(dump: &Dump, service: &Service) -> Server {
+    let is_endpoint = |workload: &&Workload| service.endpoints.contains_key(&workload.uid);
+    let workloads: Vec<&Workload> = dump.workloads.iter().map(|entry| &entry.item).filter(is_endpoint).collect();
+    let captured: Vec<&Workload> =
+        workloads.iter().copied().filter(|workload| workload.protocol == "HBONE").collect();
+    let serving = |workload: &Workload| {
+        let is_it = |info: &crate::admin::dump::PodName| {
+            info.name == workload.name && info.namespace == workload.namespace
+        };
+        dump.pods.values().map(|entry| &entry.item).find(|pod| is_it(&pod.info))
+    };
+    // A captured pod whose proxy was not asked may have connections that nobody told us about.
+    let pods: Option<Vec<_>> = captured.iter().map(|workload| serving(workload)).collect();
+    let connections: Option<Vec<&Connection>> =
+        pods.filter(|pods| !pods.is_empty()).map(|pods| pods.iter().flat_map(|pod| &pod.connections.inbound).collect());
+    let client = |connection: &&Connection| connection.src.rsplit_once(':').map(|(address, _)| address.to_owned());
+    Server {
+        server: format!("{}.{}", service.name, service.namespace),
+        captured_pods: captured.len(),
+        pods: workloads.len(),
+        clients_seen: connections.as_ref().map(|all| all.iter().filter_map(client).collect::<BTreeSet<_>>().len()),
+        connections: connections.as_ref().map(Vec::len),
+        mutual_tls_connections: connections
+            .map(|all| all.iter().filter(|connection| connection.protocol == "HBONE").count()),
+        mode: mode(&captured),
+    }
+}
+
+/// What PeerAuthentication asks of these workloads; `None` without any.
+fn mode(workloads: &[&Workload]) -> Option<&'static str> {
+    let of = |workload: &&Workload| {
+        let names = || workload.authorization_policies.iter().filter_map(|key| key.split_once('/').map(|(_, name)| name));
+        if names().any(|name| name == STATIC_STRICT) {
+            "STRICT"
+        } else if names().any(|name| name.starts_with(BY_PORT)) {
+            "BY PORT"
+        } else {
+            "PERMISSIVE"
+        }
+    };
+    let modes: BTreeSet<&'static str> = workloads.iter().map(of).collect();
+    if modes.len() > 1 { Some("MIXED") } else { modes.first().copied() }
+}
+
+fn table(servers: &[Server]) -> String {
+    let mut table = Table::new(["SERVER", "PODS", "CLIENTS SEEN", "MTLS", "MODE"]);
+    let unknown = || "-".to_owned();
+    for server in servers {
+        let share = match (server.mutual_tls_connections, server.connections) {
+            (Some(secure), Some(all)) if all > 0 => format!("{}%", secure * 100 / all),
+            _ => unknown(),
+        };
+        table.row([
+            server.server.clone(),
+            format!("{}/{}", server.captured_pods, server.pods),
+            server.clients_seen.map_or_else(unknown, |count| count.to_string()),
+            share,
+            server.mode.map_or_else(unknown, str::to_owned),
+        ]);
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(nodes: &[&str]) -> Dump {
+        Dump::merged(nodes.iter().map(|text| Dump::parse(text).unwrap()).collect())
+    }
+
+    const NODE_1: &str = include_str!("ztunnel_config/fixtures/node-1.json");
+    const NODE_2: &str = include_str!("ztunnel_config/fixtures/node-2.json");
+
+    #[test]
+    fn a_service_shows_its_clients_and_what_it_accepts() {
+        let dump = recorded(&[NODE_1, NODE_2]);
+        let expected = "\
+SERVER          PODS   CLIENTS SEEN   MTLS   MODE
+cart.shop       1/1    1              100%   PERMISSIVE
+frontend.shop   1/1    1              0%     PERMISSIVE
+payment.shop    1/1    0              -      STRICT
+";
+        assert_eq!(table(&check(&dump, None, Some("shop")).unwrap()), expected);
+        assert_eq!(check(&dump, Some("svc/cart"), Some("shop")).unwrap().len(), 1);
+        let outsider = table(&check(&dump, Some("outsider"), Some("street")).unwrap());
+        assert_eq!(outsider.lines().nth(1).unwrap(), "outsider.street   0/1    -              -      -");
+    }
+
+    #[test]
+    fn what_an_unasked_proxy_knows_is_not_invented() {
+        let servers = check(&recorded(&[NODE_1]), Some("cart"), Some("shop")).unwrap();
+        assert_eq!((servers[0].connections, servers[0].clients_seen), (None, None));
+    }
+
+    #[test]
+    fn an_unknown_service_is_named_with_the_next_command() {
+        let error = check(&recorded(&[NODE_1]), Some("svc/nobody"), None).unwrap_err();
+        assert_eq!(error.to_string(), "ztunnel knows no service \"nobody\" in namespace \"default\"");
+        assert!(error.downcast_ref::<Advised>().unwrap().next().contains("ztunnel-config services"));
+    }
+
+    #[test]
+    fn modes_follow_from_the_policies_that_workloads_name() {
+        let with = |policies: &[&str]| Workload {
+            authorization_policies: policies.iter().map(|&key| key.to_owned()).collect(),
+            ..Workload::default()
+        };
+        let (strict, ports, open) = (
+            with(&["istio-system/istio_converted_static_strict", "shop/x"]),
+            with(&["shop/converted_peer_authentication_mine"]),
+            with(&["shop/x"]),
+        );
+        assert_eq!(mode(&[&strict]), Some("STRICT"));
+        assert_eq!(mode(&[&ports]), Some("BY PORT"));
+        assert_eq!(mode(&[&open, &open]), Some("PERMISSIVE"));
+        assert_eq!(mode(&[&open, &strict]), Some("MIXED"));
+        assert_eq!(mode(&[]), None);
+    }
+}
