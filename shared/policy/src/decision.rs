@@ -68,6 +68,9 @@ pub enum Denial {
     },
     /// The workload names a policy that this proxy has not received yet, so nobody can say what it denies.
     NotReceived(NamespacedName),
+    /// A policy that applies, and does not merely allow, arrived in a form that this proxy cannot read, and there is no
+    /// earlier version of it.
+    Unreadable(NamespacedName),
 }
 
 impl fmt::Display for Denial {
@@ -79,6 +82,7 @@ impl fmt::Display for Denial {
                 write!(f, "allow policies exist, but none allowed: {first} and {others} more")
             }
             Self::NotReceived(key) => write!(f, "policy not received yet: {key}"),
+            Self::Unreadable(key) => write!(f, "policy cannot be read: {key}"),
         }
     }
 }

@@ -37,5 +37,5 @@ mod oracle;
 
 pub use decision::{Decision, Denial, DryRun, Evaluation};
 pub use matching::Connection;
-pub use model::{Action, Authorization, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch};
+pub use model::{Action, Authorization, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch, Unreadable};
 pub use set::PolicySet;

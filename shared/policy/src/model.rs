@@ -24,6 +24,17 @@ pub struct Authorization {
     pub rules: Vec<Rule>,
 }
 
+/// A policy that arrived and could not be read, as far as it could be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its namespace and name.
+    pub key: NamespacedName,
+    /// Its scope; `None` when that could not be read either, in which case it is taken to be its namespace.
+    pub scope: Option<Scope>,
+    /// Its action; `None` when that could not be read either, in which case it denies.
+    pub action: Option<Action>,
+}
+
 /// To which workloads a policy applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {

@@ -54,6 +54,7 @@ fn every_decision_is_that_of_the_oracle() {
         assert!(verdicts[&verdict] * 4 >= CASES, "{verdict:?} is less than a quarter of the cases: {verdicts:?}");
     }
     assert!(verdicts[&Verdict::NotReceived] * 20 >= CASES, "{verdicts:?}");
+    assert!(verdicts[&Verdict::Unreadable] * 200 >= CASES, "{verdicts:?}");
     assert!(decisive.iter().all(|count| *count >= 50), "a list hardly ever makes a difference: {decisive:?}");
 }
 
@@ -68,6 +69,7 @@ fn compare(first: usize) -> Counts {
             Decision::Deny(Denial::ExplicitlyDenied(_)) => Verdict::Denied,
             Decision::Deny(Denial::NoneAllowed { .. }) => Verdict::NoneAllowed,
             Decision::Deny(Denial::NotReceived(_)) => Verdict::NotReceived,
+            Decision::Deny(Denial::Unreadable(_)) => Verdict::Unreadable,
         };
         assert_eq!(found, expected, "seed {seed}: {case:#?}");
         assert_named_policy_is_to_blame(&case, &decision);

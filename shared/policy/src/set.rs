@@ -6,7 +6,7 @@ use std::sync::Arc;
 use types::NamespacedName;
 
 use crate::matching::Subject;
-use crate::{Action, Authorization, Connection, Decision, Denial, DryRun, Evaluation, Scope};
+use crate::{Action, Authorization, Connection, Decision, Denial, DryRun, Evaluation, Scope, Unreadable};
 
 /// How many removed keys are remembered before the older half is forgotten.
 ///
@@ -22,8 +22,8 @@ const MAX_REMOVED: usize = 65_536;
 #[derive(Debug, Clone, Default)]
 pub struct PolicySet {
     namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
-    /// Policies of scope [`Scope::Global`], sorted by key.
-    global: Vec<Arc<Authorization>>,
+    /// Those of scope [`Scope::Global`].
+    global: Implied,
     len: usize,
     /// How many slots are [`Slot::Removed`].
     removed: usize,
@@ -35,13 +35,23 @@ pub struct PolicySet {
 #[derive(Debug, Clone, Default)]
 struct Namespace {
     slots: BTreeMap<Arc<str>, Slot>,
-    /// Those of scope [`Scope::Namespace`], sorted by key.
-    scoped: Vec<Arc<Authorization>>,
+    /// Those of scope [`Scope::Namespace`].
+    scoped: Implied,
+}
+
+/// What applies to a workload that does not name it.
+#[derive(Debug, Clone, Default)]
+struct Implied {
+    /// Sorted by key.
+    policies: Vec<Arc<Authorization>>,
+    unreadable: BTreeMap<NamespacedName, Action>,
 }
 
 #[derive(Debug, Clone)]
 enum Slot {
     Present(Arc<Authorization>),
+    /// Arrived in a form that could not be read beyond this; what is not known is taken for the worst.
+    Unreadable(Scope, Action),
     /// Taken away by the control plane, at this age.
     Removed(u64),
 }
@@ -70,12 +80,30 @@ impl PolicySet {
         next
     }
 
+    /// A snapshot that knows of policies which could not be read.
+    ///
+    /// Where a good version of such a policy is in force, it stays.
+    /// Where there is none, the policy counts as the strictest that it may be until it is readable or removed:
+    /// a DENY policy, or one whose action is not known, denies all that it applies to;
+    /// an ALLOW policy allows nobody, which leaves what other ALLOW policies allow.
+    /// Without that, whatever it was going to deny would pass.
+    #[must_use]
+    pub fn with_unreadable(&self, policies: impl IntoIterator<Item = Unreadable>) -> Self {
+        let mut next = self.clone();
+        for Unreadable { key, scope, action } in policies {
+            if next.policy(&key).is_none() {
+                next.insert_unreadable(key, scope.unwrap_or(Scope::Namespace), action.unwrap_or(Action::Deny));
+            }
+        }
+        next
+    }
+
     /// The policy with this key.
     #[must_use]
     pub fn policy(&self, key: &NamespacedName) -> Option<&Arc<Authorization>> {
         match self.slot(key)? {
             Slot::Present(policy) => Some(policy),
-            Slot::Removed(_) => None,
+            Slot::Unreadable(..) | Slot::Removed(_) => None,
         }
     }
 
@@ -84,7 +112,7 @@ impl PolicySet {
         let slots = self.namespaces.values().flat_map(|namespace| namespace.slots.values());
         slots.filter_map(|slot| match slot {
             Slot::Present(policy) => Some(policy),
-            Slot::Removed(_) => None,
+            Slot::Unreadable(..) | Slot::Removed(_) => None,
         })
     }
 
@@ -105,7 +133,8 @@ impl PolicySet {
     /// Applicable are the policies of global scope, those of the namespace's scope, and those named.
     /// Then, in this order:
     /// 1. an enforced DENY policy that matches refuses;
-    /// 2. a named key that was never received refuses, as it may be a DENY policy;
+    /// 2. a named key that was never received refuses, as it may be a DENY policy, and so does an applicable one that
+    ///    could not be read;
     /// 3. without enforced ALLOW policies the connection is allowed;
     /// 4. an enforced ALLOW policy that matches allows;
     /// 5. else the connection is refused.
@@ -113,15 +142,18 @@ impl PolicySet {
     pub fn evaluate(&self, namespace: &str, named: &[NamespacedName], connection: &Connection) -> Evaluation {
         let subject = Subject::new(connection);
         let mut tally = Tally::default();
-        for policy in self.global.iter().chain(self.scoped(namespace)) {
-            tally.count(policy, &subject);
+        for implied in [Some(&self.global), self.scoped(namespace)].into_iter().flatten() {
+            implied.policies.iter().for_each(|policy| tally.count(policy, &subject));
+            implied.unreadable.iter().for_each(|(key, action)| tally.count_unreadable(key, *action));
         }
         for key in named {
             match self.slot(key) {
-                Some(Slot::Present(policy)) if !policy.is_implied(namespace) => tally.count(policy, &subject),
-                Some(Slot::Present(_) | Slot::Removed(_)) => {}
-                None if tally.missing.is_none() => tally.missing = Some(key),
-                None => {}
+                Some(Slot::Present(policy)) if !policy.scope.implies(key, namespace) => tally.count(policy, &subject),
+                Some(Slot::Unreadable(scope, action)) if !scope.implies(key, namespace) => {
+                    tally.count_unreadable(key, *action);
+                }
+                Some(_) => {}
+                None => tally.missing = tally.missing.or(Some(key)),
             }
         }
         tally.conclude()
@@ -131,8 +163,8 @@ impl PolicySet {
         self.namespaces.get(&key.namespace)?.slots.get(&key.name)
     }
 
-    fn scoped(&self, namespace: &str) -> &[Arc<Authorization>] {
-        self.namespaces.get(namespace).map_or(&[], |namespace| &namespace.scoped)
+    fn scoped(&self, namespace: &str) -> Option<&Implied> {
+        self.namespaces.get(namespace).map(|namespace| &namespace.scoped)
     }
 
     fn insert(&mut self, policy: Arc<Authorization>) {
@@ -142,12 +174,24 @@ impl PolicySet {
         self.take(&policy.key);
         let namespace = Arc::make_mut(self.namespaces.entry(Arc::clone(&policy.key.namespace)).or_default());
         match policy.scope {
-            Scope::Global => insert_sorted(&mut self.global, Arc::clone(&policy)),
-            Scope::Namespace => insert_sorted(&mut namespace.scoped, Arc::clone(&policy)),
+            Scope::Global => insert_sorted(&mut self.global.policies, Arc::clone(&policy)),
+            Scope::Namespace => insert_sorted(&mut namespace.scoped.policies, Arc::clone(&policy)),
             Scope::WorkloadSelector => {}
         }
         namespace.slots.insert(Arc::clone(&policy.key.name), Slot::Present(policy));
         self.len += 1;
+    }
+
+    fn insert_unreadable(&mut self, key: NamespacedName, scope: Scope, action: Action) {
+        self.take(&key);
+        let namespace = Arc::make_mut(self.namespaces.entry(Arc::clone(&key.namespace)).or_default());
+        namespace.slots.insert(Arc::clone(&key.name), Slot::Unreadable(scope, action));
+        let implied = match scope {
+            Scope::Global => &mut self.global,
+            Scope::Namespace => &mut namespace.scoped,
+            Scope::WorkloadSelector => return,
+        };
+        implied.unreadable.insert(key, action);
     }
 
     fn remove(&mut self, key: NamespacedName) {
@@ -166,10 +210,14 @@ impl PolicySet {
             Some(Slot::Present(policy)) => {
                 self.len -= 1;
                 match policy.scope {
-                    Scope::Global => self.global.retain(|other| other.key != *key),
-                    Scope::Namespace => namespace.scoped.retain(|other| other.key != *key),
+                    Scope::Global => self.global.policies.retain(|other| other.key != *key),
+                    Scope::Namespace => namespace.scoped.policies.retain(|other| other.key != *key),
                     Scope::WorkloadSelector => {}
                 }
+            }
+            Some(Slot::Unreadable(..)) => {
+                self.global.unreadable.remove(key);
+                namespace.scoped.unreadable.remove(key);
             }
             Some(Slot::Removed(_)) => self.removed -= 1,
             None => {}
@@ -198,18 +246,18 @@ impl Namespace {
     fn removal_ages(&self) -> impl Iterator<Item = u64> {
         self.slots.values().filter_map(|slot| match slot {
             Slot::Removed(age) => Some(*age),
-            Slot::Present(_) => None,
+            Slot::Present(_) | Slot::Unreadable(..) => None,
         })
     }
 }
 
-impl Authorization {
-    /// Whether the policy applies to workloads of the namespace without being named.
-    fn is_implied(&self, namespace: &str) -> bool {
-        match self.scope {
-            Scope::Global => true,
-            Scope::Namespace => &*self.key.namespace == namespace,
-            Scope::WorkloadSelector => false,
+impl Scope {
+    /// Whether the policy with this key applies to workloads of the namespace without being named.
+    fn implies(self, key: &NamespacedName, namespace: &str) -> bool {
+        match self {
+            Self::Global => true,
+            Self::Namespace => &*key.namespace == namespace,
+            Self::WorkloadSelector => false,
         }
     }
 }
@@ -219,6 +267,7 @@ impl Authorization {
 struct Tally<'a> {
     denied_by: Option<&'a NamespacedName>,
     missing: Option<&'a NamespacedName>,
+    unreadable: Option<&'a NamespacedName>,
     /// The first ALLOW policy that applies, and how many there are.
     allow_policies: Option<(&'a NamespacedName, usize)>,
     allowed_by: Option<&'a NamespacedName>,
@@ -234,7 +283,7 @@ impl<'a> Tally<'a> {
             return;
         }
         if policy.action == Action::Allow {
-            self.allow_policies = Some(one_more(self.allow_policies, policy));
+            self.allow_policies = Some(one_more(self.allow_policies, &policy.key));
         }
         let by = match policy.action {
             Action::Allow => &mut self.allowed_by,
@@ -242,6 +291,13 @@ impl<'a> Tally<'a> {
         };
         if by.is_none() && policy.matches(subject) {
             *by = Some(&policy.key);
+        }
+    }
+
+    fn count_unreadable(&mut self, key: &'a NamespacedName, action: Action) {
+        match action {
+            Action::Allow => self.allow_policies = Some(one_more(self.allow_policies, key)),
+            Action::Deny => self.unreadable = self.unreadable.or(Some(key)),
         }
     }
 
@@ -259,6 +315,9 @@ impl<'a> Tally<'a> {
         }
         if let Some(key) = self.missing {
             return Decision::Deny(Denial::NotReceived(key.clone()));
+        }
+        if let Some(key) = self.unreadable {
+            return Decision::Deny(Denial::Unreadable(key.clone()));
         }
         match (self.allowed_by, self.allow_policies) {
             (None, Some((first, count))) => {
@@ -278,8 +337,9 @@ impl<'a> Tally<'a> {
         Tally {
             denied_by,
             missing: self.missing,
+            unreadable: self.unreadable,
             allow_policies: match policy.action {
-                Action::Allow => Some(one_more(self.allow_policies, policy)),
+                Action::Allow => Some(one_more(self.allow_policies, &policy.key)),
                 Action::Deny => self.allow_policies,
             },
             allowed_by,
@@ -289,11 +349,8 @@ impl<'a> Tally<'a> {
 }
 
 /// The ALLOW policies that apply, with another one.
-fn one_more<'a>(
-    counted: Option<(&'a NamespacedName, usize)>,
-    policy: &'a Authorization,
-) -> (&'a NamespacedName, usize) {
-    counted.map_or((&policy.key, 1), |(first, count)| (first, count + 1))
+fn one_more<'a>(counted: Option<(&'a NamespacedName, usize)>, key: &'a NamespacedName) -> (&'a NamespacedName, usize) {
+    counted.map_or((key, 1), |(first, count)| (first, count + 1))
 }
 
 fn insert_sorted(policies: &mut Vec<Arc<Authorization>>, policy: Arc<Authorization>) {

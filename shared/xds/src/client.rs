@@ -199,7 +199,7 @@ impl Client {
                 type_url = received.answer.type_url,
                 count = received.rejected.len(),
                 resources = status.message,
-                "refused resources; their last good versions stay"
+                "refused resources; last good versions stay, and policies without one deny"
             );
         }
         let is_ready = self.state.is_ready();

@@ -15,7 +15,7 @@ use prost::bytes::Bytes;
 use proto::istio::workload as wire;
 use types::{NamespacedHostname, NetworkAddress, canonical_ip};
 
-pub use authorization::{authorization, decode_authorization};
+pub use authorization::{authorization, decode_authorization, unreadable};
 pub use service::service;
 pub use workload::{LABELS_EXTENSION, workload};
 

@@ -45,6 +45,8 @@ impl fmt::Display for Rejected {
 pub struct Update {
     /// New and changed resources, in the server's order: name and encoded message.
     pub resources: Vec<(String, Vec<u8>)>,
+    /// Names of resources whose envelope is not; they are refused already.
+    pub unopened: Vec<String>,
     /// Names that are gone; to be applied after the resources.
     pub removed: Vec<String>,
 }
@@ -53,6 +55,11 @@ pub struct Update {
 pub trait Feed: Send {
     /// Applies all that is good and returns what is not; for a refused resource the last good version stays.
     fn apply(&mut self, update: Update) -> Vec<Rejected>;
+
+    /// Whether a refused resource leaves a trace even if it has no good version, so that its removal must be heard of.
+    fn remembers_refused(&self) -> bool {
+        false
+    }
 }
 
 /// The state of a client across streams.
@@ -66,7 +73,7 @@ struct Subscribed {
     type_url: Arc<str>,
     mode: Mode,
     feed: Box<dyn Feed>,
-    /// Names that are held, with the version last accepted.
+    /// Names that are held, with the version last accepted; empty for what was refused and is remembered nevertheless.
     held: BTreeMap<String, String>,
     /// Names that were asked for and not answered yet.
     wanted: BTreeSet<String>,
@@ -198,13 +205,19 @@ impl Subscribed {
                     versions.insert(name.clone(), version);
                     update.resources.push((name, encoded));
                 }
-                Err(refused) => rejected.push(refused),
+                Err(refused) => {
+                    update.unopened.push(refused.name.clone());
+                    rejected.push(refused);
+                }
             }
         }
         let removed = update.removed.clone();
         rejected.extend(self.feed.apply(update));
         for refused in &rejected {
             versions.remove(&refused.name);
+            if self.feed.remembers_refused() {
+                self.held.entry(refused.name.clone()).or_default();
+            }
         }
         // What was refused keeps the entry of its last good version, so that a removal while away is still noticed.
         self.held.extend(versions);

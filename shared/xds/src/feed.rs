@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use discovery::Writer;
-use policy::PolicySet;
+use policy::{PolicySet, Unreadable};
 use prost::Message;
 use proto::istio::workload::Address;
 use tokio::sync::watch;
@@ -47,6 +47,8 @@ impl Feed for AddressFeed {
 /// Feeds `istio.security.Authorization` into the policy set that connections are judged by.
 ///
 /// Each response becomes one new set: readers never see half of it.
+/// A policy that is refused leaves its last good version in force; without one it counts as
+/// [unreadable](PolicySet::with_unreadable), so that what it was going to deny does not pass.
 pub struct PolicyFeed {
     policies: watch::Sender<Arc<PolicySet>>,
 }
@@ -61,20 +63,28 @@ impl PolicyFeed {
 
 impl Feed for PolicyFeed {
     fn apply(&mut self, update: Update) -> Vec<Rejected> {
-        let mut rejected = Vec::new();
-        let mut upserts = Vec::new();
+        let (mut rejected, mut upserts) = (Vec::new(), Vec::new());
+        let nothing = |name: &String| unreadable(name, &[]);
+        let mut refused: Vec<Unreadable> = update.unopened.iter().filter_map(nothing).collect();
         for (name, encoded) in update.resources {
             match authorization(&name, &encoded) {
                 Ok(policy) => upserts.push(policy),
-                Err(reason) => rejected.push(Rejected { name, reason }),
+                Err(reason) => {
+                    refused.extend(unreadable(&name, &encoded));
+                    rejected.push(Rejected { name, reason });
+                }
             }
         }
         let removals: Vec<NamespacedName> = update.removed.iter().filter_map(|name| removed_key(name)).collect();
-        if !(upserts.is_empty() && removals.is_empty()) {
-            let next = self.policies.borrow().with(upserts, removals);
+        if !(upserts.is_empty() && refused.is_empty() && removals.is_empty()) {
+            let next = self.policies.borrow().with(upserts, []).with_unreadable(refused).with([], removals);
             self.policies.send_replace(Arc::new(next));
         }
         rejected
+    }
+
+    fn remembers_refused(&self) -> bool {
+        true
     }
 }
 
@@ -92,6 +102,11 @@ fn authorization(name: &str, encoded: &[u8]) -> Result<policy::Authorization, St
 }
 
 /// A resource under another's name could never be removed, and would take the other's place.
+/// What a refused policy counts as; nothing if no policy can have its name.
+fn unreadable(name: &str, encoded: &[u8]) -> Option<Unreadable> {
+    convert::unreadable(name.parse().ok()?, encoded)
+}
+
 fn check_name(name: &str, own: &str) -> Result<(), String> {
     if name == own { Ok(()) } else { Err(format!("name: the resource calls itself {own:?}")) }
 }

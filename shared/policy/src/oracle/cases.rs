@@ -9,6 +9,7 @@ use types::{Cidr, Identity, NamespacedName};
 
 use crate::{
     Action, Authorization, Clause, Connection, Match, PolicySet, Rule, Scope, ServiceAccountMatch, StringMatch,
+    Unreadable,
 };
 
 const NAMESPACES: [&str; 3] = ["a", "ab", "b"];
@@ -31,6 +32,7 @@ enum Leaning {
 pub(super) struct Case {
     pub(super) policies: Vec<Authorization>,
     pub(super) removed: Vec<NamespacedName>,
+    pub(super) unreadable: Vec<Unreadable>,
     pub(super) namespace: String,
     pub(super) named: Vec<NamespacedName>,
     pub(super) connection: Connection,
@@ -67,7 +69,17 @@ impl Case {
         if leaning == Leaning::Missing || random.random_bool(0.02) {
             named.push(key(random));
         }
-        Self { policies, removed, namespace, named, connection: connection(random) }
+        let mut unreadable = Vec::new();
+        if random.random_bool(0.04) {
+            let key = key(random);
+            if policies.iter().all(|policy| policy.key != key) && !removed.contains(&key) {
+                let scopes = [Scope::Global, Scope::Namespace, Scope::WorkloadSelector].map(Some);
+                let scope = pick(random, &scopes).filter(|_| random.random_bool(0.8));
+                let action = *pick(random, &[None, Some(Action::Deny), Some(Action::Allow)]);
+                unreadable.push(Unreadable { key, scope, action });
+            }
+        }
+        Self { policies, removed, unreadable, namespace, named, connection: connection(random) }
     }
 
     /// The policies as a proxy would have them after some updates.
@@ -80,7 +92,11 @@ impl Case {
             rules: vec![Rule::default()],
         });
         let first = PolicySet::default().with(gone, []);
-        first.with(self.policies.iter().cloned(), self.removed.iter().cloned())
+        // Of a policy that is there, an unreadable version changes nothing.
+        let spoil = |policy: &Authorization| Unreadable { key: policy.key.clone(), scope: None, action: None };
+        let spoilt = self.policies.iter().map(spoil);
+        let second = first.with(self.policies.iter().cloned(), self.removed.iter().cloned());
+        second.with_unreadable(self.unreadable.iter().cloned().chain(spoilt))
     }
 }
 

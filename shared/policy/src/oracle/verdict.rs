@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::cases::Case;
-use crate::{Action, Authorization, Match, Scope, StringMatch};
+use crate::{Action, Authorization, Match, Scope, StringMatch, Unreadable};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
@@ -11,6 +11,7 @@ pub(super) enum Verdict {
     Denied,
     NoneAllowed,
     NotReceived,
+    Unreadable,
 }
 
 pub(super) fn verdict(c: &Case) -> Verdict {
@@ -21,14 +22,26 @@ pub(super) fn verdict(c: &Case) -> Verdict {
     };
     let enforced: Vec<_> = c.policies.iter().filter(applies).filter(|p| !p.dry_run).collect();
     let of = |action| enforced.iter().filter(move |p| p.action == action);
-    let is_known = |k| c.removed.contains(k) || c.policies.iter().any(|p| p.key == *k);
+    let is_known =
+        |k| c.removed.contains(k) || c.policies.iter().any(|p| p.key == *k) || c.unreadable.iter().any(|p| p.key == *k);
     if of(Action::Deny).any(|p| matches(p, c)) {
         return Verdict::Denied;
     }
     if !c.named.iter().all(is_known) {
         return Verdict::NotReceived;
     }
-    if of(Action::Allow).count() == 0 || of(Action::Allow).any(|p| matches(p, c)) {
+    let may_apply = |p: &&Unreadable| match p.scope {
+        _ if c.named.contains(&p.key) => true,
+        Some(Scope::Global) => true,
+        Some(Scope::Namespace) | None => *p.key.namespace == *c.namespace,
+        Some(Scope::WorkloadSelector) => false,
+    };
+    let unreadable: Vec<_> = c.unreadable.iter().filter(may_apply).collect();
+    if unreadable.iter().any(|p| p.action != Some(Action::Allow)) {
+        return Verdict::Unreadable;
+    }
+    let none_allows = of(Action::Allow).count() == 0 && unreadable.is_empty();
+    if none_allows || of(Action::Allow).any(|p| matches(p, c)) {
         return Verdict::Allowed;
     }
     Verdict::NoneAllowed

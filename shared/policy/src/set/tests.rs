@@ -136,6 +136,70 @@ fn a_named_policy_that_was_removed_is_skipped() {
     assert_eq!(reason(&back, &["shop/d"], 80), "explicitly denied by: shop/d");
 }
 
+fn unreadable(name: &str, scope: Option<Scope>) -> Unreadable {
+    Unreadable { key: key(name), scope, action: Some(Action::Deny) }
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_denies_where_it_may_apply() {
+    let allowed = set([policy("shop/a", Scope::Namespace, Action::Allow, 0)]);
+    let with = |name, scope| allowed.with_unreadable([unreadable(name, scope)]);
+    for (policies, named, is_denied) in [
+        (with("shop/p", Some(Scope::Namespace)), &[][..], true),
+        (with("shop/p", None), &[], true),
+        (with("root/p", Some(Scope::Global)), &[], true),
+        (with("shop/p", Some(Scope::WorkloadSelector)), &["shop/p"], true),
+        (with("shop/p", Some(Scope::WorkloadSelector)), &[], false),
+        (with("bank/p", Some(Scope::Namespace)), &[], false),
+        (with("bank/p", None), &[], false),
+    ] {
+        let found = reason(&policies, named, 80);
+        assert_eq!(found.starts_with("policy cannot be read: "), is_denied, "{found}: {policies:?}");
+        assert_eq!(policies.len(), 1, "it is no policy that could be listed");
+    }
+}
+
+#[test]
+fn an_allow_policy_that_cannot_be_read_allows_nobody_and_leaves_what_others_allow() {
+    let may_be = |action| PolicySet::default().with_unreadable([Unreadable { action, ..unreadable("shop/p", None) }]);
+    for named in [&[][..], &["shop/p"]] {
+        let found = reason(&may_be(Some(Action::Allow)), named, 80);
+        assert_eq!(found, "allow policies exist, but none allowed: shop/p");
+    }
+    let beside = [policy("shop/a", Scope::Namespace, Action::Allow, 80)];
+    assert_eq!(reason(&may_be(Some(Action::Allow)).with(beside.clone(), []), &[], 80), "allowed by: shop/a");
+    assert_eq!(reason(&may_be(None).with(beside, []), &[], 80), "policy cannot be read: shop/p");
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_keeps_its_last_good_version() {
+    let good = set([policy("shop/p", Scope::Namespace, Action::Deny, 81)]);
+    let spoilt = good.with_unreadable([unreadable("shop/p", Some(Scope::Namespace))]);
+    assert_eq!(reason(&spoilt, &[], 80), "no allow policy applies");
+    assert_eq!(reason(&spoilt, &[], 81), "explicitly denied by: shop/p");
+}
+
+#[test]
+fn a_policy_that_could_not_be_read_denies_until_it_is_readable_or_removed() {
+    for scope in [None, Some(Scope::Global), Some(Scope::Namespace), Some(Scope::WorkloadSelector)] {
+        let spoilt = PolicySet::default().with_unreadable([unreadable("shop/p", scope)]);
+        assert_eq!(reason(&spoilt, &["shop/p"], 80), "policy cannot be read: shop/p");
+        let narrowed = spoilt.with_unreadable([unreadable("shop/p", Some(Scope::WorkloadSelector))]);
+        assert_eq!(reason(&narrowed, &[], 80), "no allow policy applies", "{scope:?}");
+        let mended = spoilt.with([policy("shop/p", Scope::Namespace, Action::Deny, 81)], []);
+        assert_eq!(reason(&mended, &["shop/p"], 80), "no allow policy applies", "{scope:?}");
+        let removed = spoilt.with([], [key("shop/p")]);
+        assert_eq!(reason(&removed, &["shop/p"], 80), "no allow policy applies", "{scope:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_comes_back_unreadable_is_not_taken_for_removed() {
+    let removed = PolicySet::default().with([], [key("shop/p")]);
+    let back = removed.with_unreadable([unreadable("shop/p", Some(Scope::WorkloadSelector))]);
+    assert_eq!(reason(&back, &["shop/p"], 80), "policy cannot be read: shop/p");
+}
+
 #[test]
 fn a_replaced_policy_leaves_its_old_scope() {
     let policies = set([policy("root/p", Scope::Global, Action::Deny, 0)]);

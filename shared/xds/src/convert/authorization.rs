@@ -3,7 +3,7 @@
 //! A policy is taken whole or not at all. Dropping a condition that is not understood would widen a rule, and dropping
 //! the last of a list would turn it into "not specified".
 
-use policy::{Action, Authorization, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch};
+use policy::{Action, Authorization, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch, Unreadable};
 use prost::Message;
 use prost::bytes::Bytes;
 use proto::istio::security as wire;
@@ -52,19 +52,40 @@ pub fn authorization(message: wire::Authorization) -> Result<Authorization, Conv
         return Err(ConvertError::new("namespace", format!("{:?} contains a slash", message.namespace)));
     }
     Ok(Authorization {
-        scope: match enumeration("scope", message.scope)? {
-            wire::Scope::Global => Scope::Global,
-            wire::Scope::Namespace => Scope::Namespace,
-            wire::Scope::WorkloadSelector => Scope::WorkloadSelector,
-        },
-        action: match enumeration("action", message.action)? {
-            wire::Action::Allow => Action::Allow,
-            wire::Action::Deny => Action::Deny,
-        },
+        scope: scope(enumeration("scope", message.scope)?),
+        action: action(enumeration("action", message.action)?),
         dry_run: message.dry_run,
         rules: each("rules", message.rules, rule)?,
         key: NamespacedName::new(message.namespace, message.name),
     })
+}
+
+/// What can still be told of a policy that was refused; `None` if it would not have been enforced.
+///
+/// The content is believed only where it says that it is the policy of that key.
+pub fn unreadable(key: NamespacedName, encoded: &[u8]) -> Option<Unreadable> {
+    let is_own = |message: &wire::Authorization| *message.namespace == *key.namespace && *message.name == *key.name;
+    let Some(message) = wire::Authorization::decode(encoded).ok().filter(is_own) else {
+        return Some(Unreadable { key, scope: None, action: None });
+    };
+    let scope = wire::Scope::try_from(message.scope).ok().map(scope);
+    let action = wire::Action::try_from(message.action).ok().map(action);
+    (!message.dry_run).then_some(Unreadable { key, scope, action })
+}
+
+fn scope(message: wire::Scope) -> Scope {
+    match message {
+        wire::Scope::Global => Scope::Global,
+        wire::Scope::Namespace => Scope::Namespace,
+        wire::Scope::WorkloadSelector => Scope::WorkloadSelector,
+    }
+}
+
+fn action(message: wire::Action) -> Action {
+    match message {
+        wire::Action::Allow => Action::Allow,
+        wire::Action::Deny => Action::Deny,
+    }
 }
 
 fn rule(message: wire::Rule) -> Result<Rule, ConvertError> {

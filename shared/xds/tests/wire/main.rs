@@ -8,3 +8,4 @@ mod recorded;
 mod scripted;
 mod support;
 mod together;
+mod unreadable;

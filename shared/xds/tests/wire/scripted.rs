@@ -95,9 +95,10 @@ async fn a_malformed_policy_leaves_its_last_good_version_in_force() {
          shop/new: rules[0].clauses[0].matches[0].principals[0].match_type: not set"
     );
     assert_eq!(fed.policies(), ["shop/allow"]);
+    // The other is an ALLOW policy: it allows nobody yet, and takes nothing away.
     assert!(matches!(verdict("spiffe://cluster.local/ns/shop/sa/front"), Decision::Allow { by: Some(_) }));
     assert!(matches!(verdict("spiffe://cluster.local/ns/shop/sa/other"), Decision::Deny(_)));
-    stream.exchange(response(AUTHORIZATION_TYPE, "3", vec![], &["shop/allow"])).await;
+    stream.exchange(response(AUTHORIZATION_TYPE, "3", vec![], &["shop/allow", "shop/new"])).await;
     assert_eq!(verdict("spiffe://cluster.local/ns/shop/sa/other"), Decision::Allow { by: None });
 }
 
