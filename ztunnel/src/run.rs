@@ -1,6 +1,5 @@
 //! The whole program: control plane, node, ports of its own, and the end.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -151,16 +150,13 @@ fn discovery_client(
 
 fn introduction(config: &config::Ztunnel) -> NodeProxy {
     let own = &config.own;
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let metadata: BTreeMap<String, String> =
-        own.metadata.iter().map(|(name, value)| (name.clone(), text(value))).collect();
     NodeProxy {
         instance_ip: own.instance_ip.to_string(),
         pod_name: own.pod_name.clone(),
         namespace: own.pod_namespace.clone(),
         node_name: own.node_name.clone().unwrap_or_default(),
         cluster_id: own.cluster_id.clone(),
-        metadata,
+        metadata: own.metadata.clone(),
     }
 }
 
