@@ -9,6 +9,25 @@ use lab::state::StateError;
 
 use crate::output;
 
+/// A failure of which the verb itself knows what to type next.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Advised {
+    what: String,
+    next: String,
+}
+
+impl Advised {
+    pub(crate) fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { what: what.into(), next: next.into() }
+    }
+
+    /// What to type next.
+    pub(crate) fn next(&self) -> &str {
+        &self.next
+    }
+}
+
 /// Prints the error with its causes, and the next command if there is one. Returns the exit code.
 pub(crate) fn report(error: &Error) -> ExitCode {
     if is_broken_pipe(error) {
@@ -44,6 +63,9 @@ fn is_broken_pipe(error: &Error) -> bool {
 /// What to type next.
 fn hint(error: &Error) -> Option<String> {
     for cause in error.chain() {
+        if let Some(advised) = cause.downcast_ref::<Advised>() {
+            return Some(advised.next().to_owned());
+        }
         if let Some(error) = cause.downcast_ref::<StateError>() {
             return state_hint(error);
         }

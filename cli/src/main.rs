@@ -17,7 +17,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use verbs::{completion, controlplane, down, echo, exec, kubeconfig, logs, node, status, supervisor, up, ztunnel};
+use verbs::{completion, controlplane, down, echo, exec, fetch, kubeconfig, log, logs, mtls, node, status, supervisor};
+use verbs::{up, version, ztunnel, ztunnel_config};
 
 /// An ambient service mesh: mTLS, identity and policy for pods, without sidecars.
 #[derive(Debug, Parser)]
@@ -55,7 +56,6 @@ enum Verb {
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
     Echo(echo::EchoArgs),
-    Completion(completion::CompletionArgs),
     #[command(hide = true)]
     Sniff(sniff::SniffArgs),
     #[command(hide = true)]
@@ -87,7 +87,6 @@ fn main() -> ExitCode {
         Verb::Completion(args) => completion::run(&args, Cli::command()),
         Verb::Fetch(args) => fetch::run(&args),
         Verb::Echo(args) => echo::run(args),
-        Verb::Completion(args) => completion::run(&args, Cli::command()),
         Verb::Sniff(args) => sniff::run(&args),
         Verb::Ztunnel => ztunnel::run(),
         Verb::Controlplane => controlplane::run(),
