@@ -68,4 +68,20 @@ impl HboneError {
             _ => true,
         }
     }
+
+    /// Whether the connection, rather than the peer behind it, is the reason: then another connection may do.
+    #[must_use]
+    pub fn was_closing(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Stream(cause) => cause.is_io() || self.was_turned_away(),
+            _ => false,
+        }
+    }
+
+    /// Whether the peer said that it has not looked at the request, and will not: it is about to close.
+    pub(crate) fn was_turned_away(&self) -> bool {
+        matches!(self, Self::Stream(cause)
+            if cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+    }
 }

@@ -37,7 +37,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// Why a server turned a CONNECT request down, in the order in which it looks.
+/// Why a server turns a request down before it looks at where it leads; what it leads to is for the caller to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Another method than CONNECT.
@@ -46,21 +46,6 @@ pub enum Refusal {
     /// The authority is not an address or host name with a port.
     #[error("authority is not host:port")]
     BadAuthority,
-    /// The workload that was addressed is not known here yet.
-    #[error("unknown local workload")]
-    UnknownWorkload,
-    /// The authority names a destination that this workload does not serve.
-    #[error("destination does not belong to this workload")]
-    WrongDestination,
-    /// Unknown host name, no such port, or a port that would loop.
-    #[error("no upstream for this destination")]
-    NoUpstream,
-    /// A policy denies the connection.
-    #[error("denied by policy")]
-    Denied,
-    /// The application could not be reached in time.
-    #[error("application unreachable")]
-    Unreachable,
 }
 
 impl Refusal {
@@ -68,30 +53,7 @@ impl Refusal {
     #[must_use]
     pub fn status(self) -> Status {
         match self {
-            Self::NotConnect | Self::BadAuthority | Self::WrongDestination => Status::BadRequest,
-            Self::Denied => Status::Denied,
-            Self::UnknownWorkload | Self::NoUpstream | Self::Unreachable => Status::Unavailable,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_refusal_has_the_status_of_the_wire() {
-        let expected = [
-            (Refusal::NotConnect, 400),
-            (Refusal::BadAuthority, 400),
-            (Refusal::UnknownWorkload, 503),
-            (Refusal::WrongDestination, 400),
-            (Refusal::NoUpstream, 503),
-            (Refusal::Denied, 401),
-            (Refusal::Unreachable, 503),
-        ];
-        for (refusal, code) in expected {
-            assert_eq!(refusal.status().code(), code, "{refusal}");
+            Self::NotConnect | Self::BadAuthority => Status::BadRequest,
         }
     }
 }

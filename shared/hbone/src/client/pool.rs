@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 3;
 /// - Connections that broke, whose peer said GOAWAY, or whose peer fell silent over a request, take no more.
 /// - There is one dial per key at a time, and all who wait for it share its outcome: nobody waits behind a failure.
 /// - A connection without streams is closed after [`Parameters::idle_timeout`].
-/// - When the last clone is dropped, all connections are closed and their streams break.
+/// - When the last clone is dropped, a connection closes as soon as it has no streams: what was written still arrives.
 ///
 /// The key holds whatever must be equal for two tunnels to share a connection: identities, address, source.
 pub struct Pool<K> {
@@ -36,7 +36,7 @@ pub struct Pool<K> {
 pub(super) struct Inner<K> {
     parameters: Parameters,
     entries: Mutex<Entries<K>>,
-    /// Dials and drivers; dropped with the pool.
+    /// Dials and drivers.
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -86,7 +86,7 @@ where
                 return Err(HboneError::Timeout("the answer to CONNECT"));
             };
             match answer {
-                Err(error) if attempt < ATTEMPTS && is_reused && was_closing(&error) => {
+                Err(error) if attempt < ATTEMPTS && error.was_closing() && (is_reused || error.was_turned_away()) => {
                     member.retire();
                     attempt += 1;
                 }
@@ -164,6 +164,15 @@ impl<K> Inner<K> {
     }
 }
 
+impl<K> Drop for Inner<K> {
+    /// A driver without a pool ends by itself: after its last stream, or when its peer falls silent.
+    ///
+    /// Cut off, it would lose what it holds of streams that their users have finished with.
+    fn drop(&mut self) {
+        self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).detach_all();
+    }
+}
+
 impl<K> Clone for Pool<K> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }
@@ -173,16 +182,5 @@ impl<K> Clone for Pool<K> {
 impl<K> fmt::Debug for Pool<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").finish_non_exhaustive()
-    }
-}
-
-/// Whether the connection, rather than the peer behind it, is the reason: then another connection may do.
-fn was_closing(error: &HboneError) -> bool {
-    match error {
-        HboneError::Closed => true,
-        HboneError::Stream(cause) => {
-            cause.is_go_away() || cause.is_io() || cause.reason() == Some(h2::Reason::REFUSED_STREAM)
-        }
-        _ => false,
     }
 }
