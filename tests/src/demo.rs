@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
 use crate::support::lab::is_refused;
-use crate::support::processes::{Signal, all_end, alive, family, send};
+use crate::support::processes::{Signal, alive, all_end, family, send};
 use crate::support::program::{is_root, place_for_a_lab, text, whole_machine};
 use crate::support::{Caller, eventually, skip};
 

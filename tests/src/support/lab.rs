@@ -22,6 +22,9 @@ pub(crate) const SYSTEM: &str = "aquifer-system";
 /// The namespace that most tests' pods are in.
 pub(crate) const SHOP: &str = "shop";
 
+/// Lines of a component's log that a failed test shows.
+const LAST_LINES: usize = 40;
+
 /// Numbers the labs of this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -265,7 +268,12 @@ impl Lab {
         };
         show(&["status", "--name", &self.name]);
         for pod in ["ztunnel-node-1", "ztunnel-node-2", "aquifer-node-node-1", "aquifer-node-node-2"] {
-            show(&["logs", "--name", &self.name, pod, "-n", SYSTEM, "--tail", "25"]);
+            let arguments = ["logs", "--name", &self.name, pod, "-n", SYSTEM];
+            let Ok(output) = self.caller.run_blocking(&arguments) else { continue };
+            // A line for each connection that went well is of no use here.
+            let said = text(&output.stdout);
+            let lines: Vec<&str> = said.lines().filter(|line| !line.contains("\tinfo\taccess\t")).collect();
+            eprintln!("--- {pod}\n{}", lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
         }
     }
 }

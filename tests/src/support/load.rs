@@ -25,6 +25,7 @@ const LOWEST_RATE: f64 = 200.0;
 
 /// What a load came to.
 #[derive(Debug, Clone, Deserialize)]
+#[expect(dead_code, reason = "a failed test shows all of it")]
 pub(crate) struct LoadReport {
     pub(crate) sent: u64,
     pub(crate) ok: u64,
@@ -46,6 +47,7 @@ impl LoadReport {
 
 /// What a stream came to.
 #[derive(Debug, Clone, Deserialize)]
+#[expect(dead_code, reason = "a failed test shows all of it")]
 pub(crate) struct StreamReport {
     pub(crate) sent: u64,
     pub(crate) received: u64,

@@ -118,8 +118,7 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn has_peers(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Pods find their programs in the system's directories whatever the caller's search path says.
-    let folders: Vec<PathBuf> =
-        std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect();
     let is_absent = |program: &&&str| !folders.iter().any(|folder| folder.join(program).is_file());
     let absent: Vec<&str> = programs.iter().filter(is_absent).copied().collect();
     if !absent.is_empty() {
