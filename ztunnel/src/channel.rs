@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use config::{ControlEndpoint, RootSource, ServerAddress};
+use config::{CompliancePolicy, ControlEndpoint, RootSource, ServerAddress};
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use identity::TokenSource;
 use linux::socket::Keepalive;
-use tls::{ControlClient, ControlOptions, TlsStream};
+use tls::{ControlClient, ControlOptions, KeyExchange, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -42,11 +42,32 @@ const KEEPALIVE: Keepalive =
 /// How often a silent server is asked whether it is there, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
+/// What of TLS is good enough for the control plane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strength {
+    tls12: bool,
+    key_exchange: KeyExchange,
+}
+
+impl Strength {
+    pub(crate) fn of(config: &config::Ztunnel) -> Self {
+        Self { tls12: config.control_plane_tls12, key_exchange: key_exchange(config) }
+    }
+}
+
+/// Which key exchanges the operator finds good enough.
+pub(crate) fn key_exchange(config: &config::Ztunnel) -> KeyExchange {
+    match config.compliance_policy {
+        None => KeyExchange::Hybrid,
+        Some(CompliancePolicy::Pqc) => KeyExchange::PostQuantumOnly,
+    }
+}
+
 /// Connects anew at each call; roots in files are read again each time, since they rotate.
-pub(crate) fn factory(endpoint: ControlEndpoint, tls12: bool) -> ChannelFactory {
+pub(crate) fn factory(endpoint: ControlEndpoint, strength: Strength) -> ChannelFactory {
     Arc::new(move || {
         let endpoint = endpoint.clone();
-        Box::pin(async move { channel(endpoint, tls12).await })
+        Box::pin(async move { channel(endpoint, strength).await })
     })
 }
 
@@ -80,8 +101,8 @@ pub(crate) fn token(token: &config::Token) -> TokenSource {
     }
 }
 
-async fn channel(endpoint: ControlEndpoint, tls12: bool) -> Result<Channel, BoxError> {
-    let tls = if endpoint.address.tls { Some(Arc::new(control_client(&endpoint, tls12)?)) } else { None };
+async fn channel(endpoint: ControlEndpoint, strength: Strength) -> Result<Channel, BoxError> {
+    let tls = if endpoint.address.tls { Some(Arc::new(control_client(&endpoint, strength)?)) } else { None };
     let uri = Uri::builder()
         .scheme(if endpoint.address.tls { "https" } else { "http" })
         .authority(endpoint.address.authority())
@@ -97,7 +118,7 @@ async fn channel(endpoint: ControlEndpoint, tls12: bool) -> Result<Channel, BoxE
     Ok(channel)
 }
 
-fn control_client(endpoint: &ControlEndpoint, tls12: bool) -> Result<ControlClient, tls::TlsError> {
+fn control_client(endpoint: &ControlEndpoint, strength: Strength) -> Result<ControlClient, tls::TlsError> {
     let roots = match &endpoint.root {
         RootSource::File(path) => tls::RootSource::File(path.clone()),
         RootSource::System => tls::RootSource::System,
@@ -105,7 +126,7 @@ fn control_client(endpoint: &ControlEndpoint, tls12: bool) -> Result<ControlClie
     };
     let name = endpoint.alternative_name.as_ref().unwrap_or(&endpoint.address.host);
     let mut options = ControlOptions::new(roots, name);
-    options.tls12 = tls12;
+    (options.tls12, options.key_exchange) = (strength.tls12, strength.key_exchange);
     ControlClient::new(&options)
 }
 

@@ -113,9 +113,13 @@ fn certificates(config: &config::Ztunnel) -> CertificateStore {
         ttl: config.secret_ttl,
         impersonates: true,
         headers: config.ca.headers.clone(),
-        key_exchange: tls::KeyExchange::default(),
+        key_exchange: channel::key_exchange(config),
+        root_file: match &config.ca.root {
+            config::RootSource::File(path) if config.ca.address.tls => Some(path.clone()),
+            _ => None,
+        },
     };
-    let connect = channel::factory(config.ca.clone(), config.control_plane_tls12);
+    let connect = channel::factory(config.ca.clone(), channel::Strength::of(config));
     CertificateStore::new(CaClient::new(connect, channel::token(&config.token), options), Clock::system())
 }
 
@@ -137,7 +141,7 @@ fn discovery_client(
     };
     let options = xds::client::Options {
         node: introduction(config).to_node(),
-        channel: channel::factory(endpoint.clone(), config.control_plane_tls12),
+        channel: channel::factory(endpoint.clone(), channel::Strength::of(config)),
         metadata: channel::metadata(endpoint, channel::token(&config.token), &config.own.cluster_id),
         observer: Arc::new(Counting(XdsMetrics::new(registry))),
     };

@@ -16,8 +16,6 @@ pub struct ControlPlane {
     pub cluster_domain: String,
     /// The trust domain of the mesh.
     pub trust_domain: TrustDomain,
-    /// The name of its own pod; empty outside a cluster.
-    pub pod_name: String,
     /// The namespace of its own pod.
     pub pod_namespace: String,
     /// The namespace whose objects apply to the whole mesh.
@@ -62,7 +60,6 @@ impl ControlPlane {
             cluster_id: cluster_id(lookup)?,
             cluster_domain: table::CLUSTER_DOMAIN.read(lookup)?,
             trust_domain: table::TRUST_DOMAIN.read(lookup)?,
-            pod_name: table::POD_NAME.read(lookup)?,
             pod_namespace: table::POD_NAMESPACE.read(lookup)?,
             root_namespace: table::ROOT_NAMESPACE.read(lookup)?,
             xds_port: table::XDS_PORT.read(lookup)?,

@@ -34,5 +34,5 @@ pub use markdown::markdown;
 pub use mesh::ProxyConfig;
 pub use node::Node;
 pub use selector::{EnablementSelector, LabelSelector, Operator, Requirement};
-pub use value::{Cpus, LogFormat, Threads, Value, duration_text, parse_duration};
+pub use value::{CompliancePolicy, Cpus, LogFormat, Threads, Value, duration_text, parse_duration};
 pub use ztunnel::{ControlEndpoint, Http2, InPod, Keepalive, Log, Own, Ports, Ztunnel};

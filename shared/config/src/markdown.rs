@@ -32,7 +32,7 @@ pub fn markdown() -> String {
         let _ = writeln!(page, "| `{name}` | {instead} |");
     }
     page.push_str(
-        "\n`COMPLIANCE_POLICY`, `CRL_PATH` and `FAKE_CA` stop the component when set: leaving them out \
+        "\n`CRL_PATH` and `FAKE_CA` stop the component when set: leaving them out \
                    would be less secure than what was asked for.\n",
     );
     page

@@ -12,10 +12,6 @@ use crate::{ConfigError, EnablementSelector, Lookup, mesh, table};
 pub struct Node {
     /// The node whose pods it looks after.
     pub node_name: String,
-    /// The name of its own pod; empty outside a cluster.
-    pub pod_name: String,
-    /// The namespace of its own pod.
-    pub pod_namespace: String,
     /// The namespace of the mesh's own components.
     pub system_namespace: String,
     /// Where it listens for the node proxy.
@@ -28,8 +24,6 @@ pub struct Node {
     pub enablement: Vec<EnablementSelector>,
     /// Capture IPv6 as well.
     pub ipv6: bool,
-    /// Compare the rules of pods captured earlier at start.
-    pub reconcile_at_start: bool,
     /// Source address of health probes inside pods, IPv4.
     pub probe_source_v4: Ipv4Addr,
     /// Source address of health probes inside pods, IPv6.
@@ -54,15 +48,12 @@ impl Node {
             ConfigError::Missing { name: "NODE_NAME", expected: "the name of the node that the agent runs on" };
         Ok(Self {
             node_name: table::NODE_NAME.read(lookup)?.ok_or(missing)?,
-            pod_name: table::POD_NAME.read(lookup)?,
-            pod_namespace: table::POD_NAMESPACE.read(lookup)?,
             system_namespace: table::SYSTEM_NAMESPACE.read(lookup)?,
             socket: table::ZTUNNEL_UDS_ADDRESS.read(lookup)?,
             netns_dir: table::POD_NETNS_DIR.read(lookup)?,
             exclude_namespaces: table::EXCLUDE_NAMESPACES.read(lookup)?,
             enablement: enablement(lookup)?,
             ipv6: table::AMBIENT_IPV6.read(lookup)?,
-            reconcile_at_start: table::AMBIENT_RECONCILE_POD_RULES_ON_STARTUP.read(lookup)?,
             probe_source_v4: match table::HOST_PROBE_SNAT_IP.read(lookup)? {
                 IpAddr::V4(ip) => ip,
                 ip @ IpAddr::V6(_) => return Err(wrong_family("HOST_PROBE_SNAT_IP", ip, "an IPv4 address")),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use types::TrustDomain;
 
 use crate::knob::Component::{ControlPlane, Node, Ztunnel};
-use crate::{Cpus, Knob, LogFormat, Row, ServerAddress, Threads, Value};
+use crate::{CompliancePolicy, Cpus, Knob, LogFormat, Row, ServerAddress, Threads, Value};
 
 macro_rules! knobs {
     ($($section:literal {
@@ -53,9 +53,9 @@ knobs! {
         /// The trust domain of the mesh.
         TRUST_DOMAIN: TrustDomain = "cluster.local" "" [ControlPlane];
         /// The name of the component's own pod.
-        POD_NAME: String = "" "" [Ztunnel ControlPlane Node];
+        POD_NAME: String = "" "" [Ztunnel];
         /// The namespace of the component's own pod.
-        POD_NAMESPACE: String = "aquifer-system" "" [Ztunnel ControlPlane Node];
+        POD_NAMESPACE: String = "aquifer-system" "" [Ztunnel ControlPlane];
         /// The ServiceAccount of the component's own pod.
         SERVICE_ACCOUNT: String = "" "" [Ztunnel];
         /// The address of the component's own pod, part of its name towards the control plane.
@@ -85,6 +85,9 @@ knobs! {
         SECRET_TTL: Duration = "24h" "" [Ztunnel];
         /// Allows TLS 1.2 on connections to the control plane; HBONE is TLS 1.3 always.
         TLS12_ENABLED: bool = "false" "" [Ztunnel];
+        /// Restricts the key exchange of HBONE and of connections to the control plane to X25519MLKEM768.
+        /// Peers without it are not reached; it excludes `TLS12_ENABLED`.
+        COMPLIANCE_POLICY: Option<CompliancePolicy> = "" "" [Ztunnel];
     }
     "Data path" {
         /// Only `shared` (one proxy per node) exists in this release.
@@ -190,8 +193,6 @@ knobs! {
         AMBIENT_ENABLEMENT_SELECTOR: Option<String> = "" "" [Node];
         /// Captures IPv6 as well.
         AMBIENT_IPV6: bool = "true" "" [Node];
-        /// Compares the rules of pods captured earlier with what they should be when the agent starts.
-        AMBIENT_RECONCILE_POD_RULES_ON_STARTUP: bool = "true" "" [Node];
         /// The source address that health probes have inside pods, IPv4.
         HOST_PROBE_SNAT_IP: IpAddr = "169.254.7.127" "" [Node];
         /// The source address that health probes have inside pods, IPv6.

@@ -192,6 +192,22 @@ impl Value for LogFormat {
     }
 }
 
+/// A policy that restricts cryptography.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompliancePolicy {
+    /// Post-quantum key exchange alone: X25519MLKEM768.
+    Pqc,
+}
+
+impl Value for CompliancePolicy {
+    const KIND: &'static str = "pqc";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "pqc" { Ok(Self::Pqc) } else { Err("pqc".to_owned()) }
+    }
+}
+
 /// A whole number of processors, from a Kubernetes quantity such as `2`, `1.5` or `500m`, rounded up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cpus(pub usize);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    ConfigError, Cpus, LogFormat, Lookup, ProxyConfig, RootSource, ServerAddress, Threads, Token, Value, duration_text,
-    table,
+    CompliancePolicy, ConfigError, Cpus, LogFormat, Lookup, ProxyConfig, RootSource, ServerAddress, Threads, Token,
+    Value, duration_text, table,
 };
 
 /// What the node proxy is told; serialized it is the `config` of a configuration dump, without secrets.
@@ -29,6 +29,8 @@ pub struct Ztunnel {
     pub secret_ttl: Duration,
     /// Allow TLS 1.2 towards the control plane.
     pub control_plane_tls12: bool,
+    /// Restricts cryptography.
+    pub compliance_policy: Option<CompliancePolicy>,
     /// Sockets inside pods.
     pub in_pod: InPod,
     /// HBONE parameters.
@@ -174,6 +176,7 @@ impl Ztunnel {
             token: token(lookup)?,
             secret_ttl: table::SECRET_TTL.read(lookup)?,
             control_plane_tls12: table::TLS12_ENABLED.read(lookup)?,
+            compliance_policy: table::COMPLIANCE_POLICY.read(lookup)?,
             in_pod: in_pod(lookup)?,
             http2: http2(lookup)?,
             keepalive: keepalive(lookup)?,
@@ -213,7 +216,13 @@ fn refuse_unsupported(lookup: &Lookup) -> Result<(), ConfigError> {
         None | Some("" | "false") => Ok(()),
         Some(found) => Err(ConfigError::Unsupported { name, found: found.to_owned(), reason }),
     };
-    refuse("COMPLIANCE_POLICY", "key exchange cannot be restricted yet")?;
+    if table::COMPLIANCE_POLICY.read(lookup)?.is_some() && table::TLS12_ENABLED.read(lookup)? {
+        return Err(ConfigError::Unsupported {
+            name: table::TLS12_ENABLED.name,
+            found: "true".to_owned(),
+            reason: "TLS 1.2 has no post-quantum key exchange, which COMPLIANCE_POLICY demands",
+        });
+    }
     refuse("CRL_PATH", "revocation lists are not checked yet")?;
     refuse("FAKE_CA", "certificates come from the certificate authority alone")?;
     match table::PROXY_MODE.read(lookup)?.as_str() {

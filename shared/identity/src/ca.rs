@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -25,7 +26,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Makes the connection to the authority: address, TLS and roots are its business.
 ///
-/// It is called before the first request and again after the connection has failed, so that it may read rotated roots.
+/// It is called before the first request, and again when the connection has failed or [`CaOptions::root_file`] has
+/// changed.
 pub type ChannelFactory = Arc<dyn Fn() -> BoxFuture<'static, Result<Channel, BoxError>> + Send + Sync>;
 
 /// The largest answer that is read; a chain of a dozen certificates is a tenth of it.
@@ -44,6 +46,8 @@ pub struct CaOptions {
     pub headers: Vec<(String, String)>,
     /// Which key exchanges the certificates' connections may use.
     pub key_exchange: KeyExchange,
+    /// The file of the roots that prove the authority, if it is a file: when it changes, the next request connects anew.
+    pub root_file: Option<PathBuf>,
 }
 
 /// Asks a certificate authority over gRPC.
@@ -51,34 +55,54 @@ pub struct CaClient {
     connect: ChannelFactory,
     token: TokenSource,
     options: CaOptions,
-    /// Connected by the first caller while the others wait; replaced when it has failed.
-    channel: Mutex<Arc<OnceCell<Channel>>>,
+    connection: Mutex<Connection>,
+}
+
+#[derive(Default)]
+struct Connection {
+    /// Connected by the first caller while the others wait; replaced when it has failed or its roots have changed.
+    channel: Arc<OnceCell<Channel>>,
+    /// What the file of roots held before the channel was made.
+    roots: Vec<u8>,
 }
 
 impl CaClient {
     /// Connects when the first certificate is needed.
     #[must_use]
     pub fn new(connect: ChannelFactory, token: TokenSource, options: CaOptions) -> Self {
-        Self { connect, token, options, channel: Mutex::default() }
-    }
-
-    /// Makes the next request connect anew; for when the authority's roots have changed.
-    pub fn reconnect(&self) {
-        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        Self { connect, token, options, connection: Mutex::default() }
     }
 
     async fn channel(&self) -> Result<(Channel, Arc<OnceCell<Channel>>), SignError> {
-        let cell = Arc::clone(&self.channel.lock().unwrap_or_else(PoisonError::into_inner));
+        self.follow_roots().await;
+        let cell = Arc::clone(&self.connection().channel);
         let channel = cell.get_or_try_init(|| (self.connect)()).await.map_err(SignError::Channel)?.clone();
         Ok((channel, cell))
     }
 
     /// Drops a channel that has failed, unless somebody else has already done so.
     fn discard(&self, failed: &Arc<OnceCell<Channel>>) {
-        let mut current = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&current, failed) {
-            *current = Arc::default();
+        let mut connection = self.connection();
+        if Arc::ptr_eq(&connection.channel, failed) {
+            connection.channel = Arc::default();
         }
+    }
+
+    /// Gives up the channel if the roots are no longer those that it was made with.
+    ///
+    /// Requests are rare, so the file is looked at before each: no watcher is needed, and none can be late.
+    async fn follow_roots(&self) {
+        let Some(path) = &self.options.root_file else { return };
+        // A file that cannot be read for the moment proves nothing about the connection that there is.
+        let Ok(roots) = tokio::fs::read(path).await else { return };
+        let mut connection = self.connection();
+        if connection.roots != roots {
+            *connection = Connection { channel: Arc::default(), roots };
+        }
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn request(&self, csr: &str, identity: &Identity) -> Result<Request<IstioCertificateRequest>, SignError> {

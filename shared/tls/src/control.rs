@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use crate::{Alpn, TlsError, TlsStream, provider, x509};
+use crate::{Alpn, KeyExchange, TlsError, TlsStream, provider, x509};
 
 /// Where the roots that vouch for a control plane come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,14 +78,16 @@ pub struct ControlOptions {
     pub server_name: String,
     /// Which application protocols to offer.
     pub alpn: Alpn,
-    /// Whether TLS 1.2 is good enough (`TLS12_ENABLED`).
+    /// Whether TLS 1.2 is good enough (`TLS12_ENABLED`); never with a key exchange that it does not have.
     pub tls12: bool,
+    /// Which key exchanges are good enough (`COMPLIANCE_POLICY`).
+    pub key_exchange: KeyExchange,
 }
 
 impl ControlOptions {
-    /// gRPC over TLS 1.3.
+    /// gRPC over TLS 1.3 with any key exchange.
     pub fn new(roots: RootSource, server_name: impl Into<String>) -> Self {
-        Self { roots, server_name: server_name.into(), alpn: Alpn::H2, tls12: false }
+        Self { roots, server_name: server_name.into(), alpn: Alpn::H2, tls12: false, key_exchange: KeyExchange::Hybrid }
     }
 }
 
@@ -106,8 +108,8 @@ impl ControlClient {
         const WITH_12: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
         let server_name = ServerName::try_from(options.server_name.clone())
             .map_err(|error| TlsError::malformed("server name", format!("{:?}: {error}", options.server_name)))?;
-        let versions = if options.tls12 { WITH_12 } else { ONLY_13 };
-        let mut config = ClientConfig::builder_with_provider(provider::control())
+        let versions = if options.tls12 && options.key_exchange == KeyExchange::Hybrid { WITH_12 } else { ONLY_13 };
+        let mut config = ClientConfig::builder_with_provider(provider::control(options.key_exchange))
             .with_protocol_versions(versions)
             .map_err(TlsError::Configuration)?
             .with_root_certificates(options.roots.load()?)

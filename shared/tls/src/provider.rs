@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 
-/// Which key exchanges a mesh connection may use.
+/// Which key exchanges a connection may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyExchange {
     /// X25519MLKEM768 preferred; X25519, P-256 and P-384 for peers without it.
@@ -50,8 +50,10 @@ static MESH: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(mesh_prov
 static MESH_POST_QUANTUM: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(mesh_provider(KeyExchange::PostQuantumOnly)));
 
-static CONTROL: LazyLock<Arc<CryptoProvider>> =
-    LazyLock::new(|| Arc::new(CryptoProvider { kx_groups: HYBRID.to_vec(), ..aws_lc_rs::default_provider() }));
+static CONTROL: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(control_provider(HYBRID)));
+
+static CONTROL_POST_QUANTUM: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(control_provider(POST_QUANTUM_ONLY)));
 
 /// The provider of mesh connections: TLS 1.3 with AES-GCM only.
 ///
@@ -64,9 +66,16 @@ pub(crate) fn mesh(key_exchange: KeyExchange) -> Arc<CryptoProvider> {
     }
 }
 
-/// The provider of control-plane connections: what aws-lc-rs holds safe, the post-quantum hybrid first.
-pub(crate) fn control() -> Arc<CryptoProvider> {
-    Arc::clone(&CONTROL)
+/// The provider of control-plane connections: what aws-lc-rs holds safe, the post-quantum hybrid first or alone.
+pub(crate) fn control(key_exchange: KeyExchange) -> Arc<CryptoProvider> {
+    match key_exchange {
+        KeyExchange::Hybrid => Arc::clone(&CONTROL),
+        KeyExchange::PostQuantumOnly => Arc::clone(&CONTROL_POST_QUANTUM),
+    }
+}
+
+fn control_provider(groups: &[&'static dyn SupportedKxGroup]) -> CryptoProvider {
+    CryptoProvider { kx_groups: groups.to_vec(), ..aws_lc_rs::default_provider() }
 }
 
 fn mesh_provider(key_exchange: KeyExchange) -> CryptoProvider {

@@ -8,7 +8,7 @@ use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Alpn, TlsError, TlsStream, provider, x509};
+use crate::{Alpn, KeyExchange, TlsError, TlsStream, provider, x509};
 
 /// Accepts TLS connections with one server certificate, which can be swapped while running.
 ///
@@ -61,7 +61,7 @@ impl fmt::Debug for HttpsAcceptor {
 }
 
 fn server_config(certificate_pem: &str, key_pem: &str, alpn: Alpn) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider::control())
+    let mut config = ServerConfig::builder_with_provider(provider::control(KeyExchange::Hybrid))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(TlsError::Configuration)?
         .with_no_client_auth()

@@ -50,7 +50,10 @@ fn a_malformed_value_names_variable_found_and_expected() {
 
 #[test]
 fn what_would_weaken_security_if_ignored_is_refused() {
-    assert!(error(&[("COMPLIANCE_POLICY", "pqc")]).starts_with("COMPLIANCE_POLICY=\"pqc\" is not supported"));
+    assert_eq!(ztunnel(&[("COMPLIANCE_POLICY", "pqc")]).compliance_policy, Some(CompliancePolicy::Pqc));
+    assert_eq!(error(&[("COMPLIANCE_POLICY", "fips-140-2")]), "COMPLIANCE_POLICY: \"fips-140-2\" is not pqc");
+    let both = error(&[("COMPLIANCE_POLICY", "pqc"), ("TLS12_ENABLED", "true")]);
+    assert!(both.starts_with("TLS12_ENABLED=\"true\" is not supported"), "{both}");
     assert!(error(&[("CRL_PATH", "/crl.pem")]).contains("CRL_PATH"));
     ztunnel(&[("FAKE_CA", "false"), ("CRL_PATH", "")]);
 }

@@ -128,6 +128,7 @@ fn options() -> CaOptions {
         impersonates: true,
         headers: vec![("X-Tenant".into(), "blue".into())],
         key_exchange: KeyExchange::default(),
+        root_file: None,
     }
 }
 
@@ -201,9 +202,28 @@ async fn callers_share_one_connection() {
         outcome.unwrap();
     }
     assert_eq!(world.connects(), 1);
-    client.reconnect();
-    client.sign(&identity("cart")).await.unwrap();
-    assert_eq!(world.connects(), 2);
+}
+
+#[tokio::test]
+async fn rotated_roots_are_followed_by_the_next_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("root-cert.pem");
+    std::fs::write(&path, "old").unwrap();
+    let world = World::new(sign_as_asked()).await;
+    let options = CaOptions { root_file: Some(path.clone()), ..options() };
+    let client = CaClient::new(world.connect(), TokenSource::None, options);
+    let sign = async |connects| {
+        client.sign(&identity("cart")).await.unwrap();
+        assert_eq!(world.connects(), connects);
+    };
+    sign(1).await;
+    sign(1).await;
+    std::fs::write(&path, "new").unwrap();
+    sign(2).await;
+    std::fs::write(&path, "new").unwrap();
+    sign(2).await;
+    std::fs::remove_file(&path).unwrap();
+    sign(2).await;
 }
 
 #[tokio::test]

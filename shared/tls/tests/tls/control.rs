@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::support::*;
-use tls::{Alpn, Authority, ControlClient, ControlOptions, HttpsAcceptor, Refusal, RootSource, TlsError, TlsStream};
+use tls::{
+    Alpn, Authority, ControlClient, ControlOptions, HttpsAcceptor, KeyExchange, Refusal, RootSource, TlsError,
+    TlsStream,
+};
 use tokio::io::{DuplexStream, duplex};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -90,6 +93,21 @@ async fn tls_1_2_is_spoken_only_when_allowed() {
         let (client, _) = tokio::join!(client.connect(near), tokio_rustls::TlsAcceptor::from(old.clone()).accept(far));
         assert_eq!(client.map(|stream| stream.negotiated().version).ok(), works.then(|| "TLSv1_2".to_owned()));
     }
+}
+
+#[tokio::test]
+async fn only_post_quantum_key_exchange_is_offered_when_that_is_the_policy() {
+    let authority = authority();
+    let options = ControlOptions { key_exchange: KeyExchange::PostQuantumOnly, ..options(&authority, NAME) };
+    let (client, _) = dial(&options, &acceptor(&authority, Alpn::H2)).await;
+    assert_eq!(client.unwrap().negotiated().key_exchange, "X25519MLKEM768");
+    // A server of old has no such key exchange, and a permission to speak TLS 1.2 does not bring it back.
+    let server = authority.issue_server(&[NAME], HOUR).unwrap();
+    let old = old_server(&Issued { chain: server.certificate, key: server.key });
+    let client = ControlClient::new(&ControlOptions { tls12: true, ..options }).unwrap();
+    let (near, far) = duplex(1 << 16);
+    let (client, _) = tokio::join!(client.connect(near), tokio_rustls::TlsAcceptor::from(old).accept(far));
+    assert!(client.is_err());
 }
 
 #[tokio::test]
