@@ -19,9 +19,12 @@ use crate::{inbound, outbound, plaintext};
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 
-/// How long the listeners of a pod that leaves the mesh go on: a handshake may be under way, and a client may not have
-/// heard yet.
-const LINGER: Duration = Duration::from_millis(250);
+/// How long the listeners of a pod that leaves the mesh go on: a client may not have heard yet, and a first segment that
+/// got lost before comes again after one second and after three, redirected as the lost one was.
+const LINGER: Duration = Duration::from_millis(3500);
+
+/// The same where a successor for the same pod could not listen meanwhile.
+const LINGER_ALONE: Duration = Duration::from_millis(250);
 
 /// How long to wait after a failed accept: no more files can be opened, and connections must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -98,7 +101,14 @@ pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net:
     };
     accept_until(&lane, role, &listener, lane.drain.draining()).await;
     if !lane.process.is_draining() {
-        accept_until(&lane, role, &listener, sleep(LINGER)).await;
+        let linger = if lane.shared.settings.reuse_port { LINGER } else { LINGER_ALONE };
+        let end = async {
+            tokio::select! {
+                () = lane.process.draining() => {}
+                () = sleep(linger) => {}
+            }
+        };
+        accept_until(&lane, role, &listener, end).await;
     }
     // What is in the queue was promised a listener; the kernel resets it when the listener closes.
     let Ok(listener) = listener.into_std() else { return };

@@ -147,7 +147,8 @@ impl ConnectionError {
             Self::Tunnel(HboneError::Dial(DialError::Tls(cause))) => {
                 matches!(cause.downcast_ref::<tls::TlsError>(), Some(tls::TlsError::Io(error)) if went_away(error))
             }
-            Self::Tunnel(HboneError::Handshake(_) | HboneError::Closed) => true,
+            Self::Tunnel(HboneError::Handshake(_)) => true,
+            Self::Tunnel(error) => error.was_closing(),
             _ => false,
         }
     }

@@ -11,7 +11,7 @@ use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
 use tls::TlsStream;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use types::Identity;
 
 use crate::authorise::{Attempt, authorise};
@@ -25,6 +25,9 @@ use crate::shared::CONNECT_DEADLINE;
 
 /// How long a client may take for TLS and the beginning of HTTP/2; waiting for our own certificate comes on top.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection lives that was made to a pod on its way out of the mesh: its client has not heard yet.
+const COURTESY: Duration = Duration::from_secs(1);
 
 /// How long it may take to tell a client that its connection is over.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -72,6 +75,7 @@ async fn handshake(
 /// Moves the frames of the connection and starts a task for each stream, until the connection is over.
 async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>>, tunnel: &Arc<Tunnel>) {
     let mut is_draining = false;
+    let mut farewell = pin!(farewell(lane));
     loop {
         let next = tokio::select! {
             biased;
@@ -82,7 +86,7 @@ async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>
                 let _ = timeout(FAREWELL, async { while server.next().await.is_some() {} }).await;
                 return;
             }
-            () = lane.drain.draining(), if !is_draining => {
+            () = &mut farewell, if !is_draining => {
                 is_draining = true;
                 server.drain();
                 continue;
@@ -104,6 +108,18 @@ async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>
             None => return,
         }
     }
+}
+
+/// Waits until a connection has to be told that it will end; one that came after that was decided gets time to be of
+/// use.
+async fn farewell(lane: &Lane) {
+    if lane.drain.is_draining() {
+        tokio::select! {
+            () = lane.process.draining() => {}
+            () = sleep(COURTESY) => {}
+        }
+    }
+    lane.drain.draining().await;
 }
 
 /// Carries one stream from its request to its end.

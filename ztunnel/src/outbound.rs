@@ -98,13 +98,19 @@ async fn connect(
             }
             Err(error) => error,
         };
+        let is_late = Instant::now() >= client.deadline;
+        // Its endpoint left the mesh or joined it while this waited: what failed is no longer the way there.
+        if !is_late && error.permits_another_endpoint() && is_outdated(lane, &route) {
+            tracing::debug!(%destination, %error, "discovery has changed its mind meanwhile");
+            continue;
+        }
         if may_ask_again && error.is_interrupted() {
             tracing::debug!(%destination, %error, "asking again");
             may_ask_again = false;
             continue;
         }
         match route.upstream().map(|upstream| upstream.workload.uid.clone()) {
-            Some(uid) if error.permits_another_endpoint() && Instant::now() < client.deadline => {
+            Some(uid) if error.permits_another_endpoint() && !is_late => {
                 tracing::debug!(%destination, endpoint = %uid, %error, "trying another endpoint");
                 failed.push(uid);
                 last = Some((route, error));
@@ -115,6 +121,17 @@ async fn connect(
             }
         }
     }
+}
+
+/// Whether the endpoint is no longer reached as it was when the route was made.
+///
+/// Each yes takes an update of discovery, so that asking again on its account comes to an end.
+fn is_outdated(lane: &Lane, route: &Route) -> bool {
+    route.upstream().is_some_and(|upstream| {
+        let used = &upstream.workload;
+        let now = lane.shared.view.workload(&used.uid);
+        now.is_none_or(|now| (now.protocol, &now.addresses) != (used.protocol, &used.addresses))
+    })
 }
 
 /// Who connects, and until when.

@@ -121,6 +121,23 @@ async fn when_no_endpoint_works_the_last_cause_is_told() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_left_the_mesh_while_one_waits_for_it_is_reached_in_plaintext() {
+    let Some(world) = World::new().await else { return };
+    let (frontend, leaving) = (world.pod(0, "frontend").await, world.stranger("leaving"));
+    world.publish(world.nodes[1].workload(&leaving));
+    leaving.echo(8080);
+    let proxy = leaving.listen(15008);
+    let mut stream = frontend.connect(leaving.at(8080)).await.unwrap();
+    let (mut tunnel, _) = within(proxy.accept()).await.unwrap();
+    world.publish(discovery::Workload { protocol: Protocol::Tcp, ..world.nodes[1].workload(&leaving) });
+    // No interruption, which is worth another try anyway, but a refusal for good.
+    tunnel.write_all(b"HTTP/1.1 421 Misdirected Request\r\n\r\n").await.unwrap();
+    assert_eq!(ping(&mut stream, "hello").await.unwrap(), "hello");
+    let again = tokio::time::timeout(Duration::from_millis(50), proxy.accept()).await;
+    assert!(again.is_err(), "nobody tunnels to a pod that is known to be out");
+}
+
+#[tokio::test]
 async fn what_nobody_knows_is_left_alone() {
     let Some(world) = World::new().await else { return };
     let (frontend, outside) = (world.pod(0, "frontend").await, world.stranger("outside"));
