@@ -17,8 +17,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use verbs::{completion, controlplane, down, echo, exec, fetch, kubeconfig, log, logs, mtls, node, status, supervisor};
-use verbs::{up, version, ztunnel, ztunnel_config};
+use verbs::{completion, controlplane, down, echo, exec, fetch, kubeconfig, log, logs, manifest, mtls, node, status};
+use verbs::{supervisor, up, version, ztunnel, ztunnel_config};
 
 /// An ambient service mesh: mTLS, identity and policy for pods, without sidecars.
 #[derive(Debug, Parser)]
@@ -54,6 +54,7 @@ enum Verb {
     Mtls(mtls::MtlsArgs),
     Log(log::LogArgs),
     Version(version::VersionArgs),
+    Manifest(manifest::ManifestArgs),
     Completion(completion::CompletionArgs),
     Echo(echo::EchoArgs),
     #[command(hide = true)]
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         Verb::ZtunnelConfig(args) => ztunnel_config::run(args),
         Verb::Mtls(args) => mtls::run(args),
         Verb::Log(args) => log::run(&args),
+        Verb::Manifest(args) => manifest::run(&args),
         Verb::Version(args) => version::run(&args),
         Verb::Completion(args) => completion::run(&args, Cli::command()),
         Verb::Fetch(args) => fetch::run(&args),

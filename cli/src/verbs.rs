@@ -9,6 +9,7 @@ pub(crate) mod fetch;
 pub(crate) mod kubeconfig;
 pub(crate) mod log;
 pub(crate) mod logs;
+pub(crate) mod manifest;
 pub(crate) mod mtls;
 pub(crate) mod node;
 pub(crate) mod status;

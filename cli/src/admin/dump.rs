@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn lists_and_maps_are_read_and_given_back() {
-        let text = r#"{"workloads": {"a": {"uid": "a", "capacity": 3}}, "policies": [{"name": "p"}], "version": {"x": 1}}"#;
+        let text =
+            r#"{"workloads": {"a": {"uid": "a", "capacity": 3}}, "policies": [{"name": "p"}], "version": {"x": 1}}"#;
         let dump = Dump::parse(text).unwrap();
         assert_eq!(dump.workloads[0].item.uid, "a");
         let json = dump.to_json();

@@ -52,6 +52,7 @@ pub(crate) enum HttpError {
     NotHttp { address: String },
     #[error("the answer of {address} ends too early")]
     Short { address: String },
+    /// With the first line of what it said.
     #[error("{address} answered {status}: {text}")]
     Status { address: String, status: u16, text: String },
 }
@@ -102,7 +103,11 @@ impl Request<'_> {
             return Err(HttpError::Short { address });
         }
         if !(200..300).contains(&status) {
-            return Err(HttpError::Status { address, status, text: body.trim().to_owned() });
+            return Err(HttpError::Status {
+                address,
+                status,
+                text: body.lines().next().unwrap_or_default().to_owned(),
+            });
         }
         Ok(body.to_owned())
     }
@@ -133,7 +138,7 @@ mod tests {
         assert_eq!(whole, "ok");
         assert_eq!(REQUEST.body(b"HTTP/1.1 200 OK\r\n\r\n{}").unwrap(), "{}");
         let text = |answer: &[u8]| REQUEST.body(answer).unwrap_err().to_string();
-        assert_eq!(text(b"HTTP/1.0 400 Bad Request\r\n\r\nusage\n"), "127.0.0.1:15000 answered 400: usage");
+        assert_eq!(text(b"HTTP/1.0 400 Bad Request\r\n\r\nno\nusage\n"), "127.0.0.1:15000 answered 400: no");
         assert_eq!(text(b"SSH-2.0-x\r\n"), "127.0.0.1:15000 does not speak HTTP");
         assert_eq!(
             text(b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nok"),

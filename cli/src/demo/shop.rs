@@ -117,3 +117,18 @@ pub(super) fn strict() -> Value {
         "spec": {"mtls": {"mode": "STRICT"}},
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shop_for_kubectl_is_the_one_of_the_demo() {
+        let plain = kinds::manifest::read(include_str!("../../../manifests/shop.yaml")).unwrap();
+        let demo = manifests();
+        assert_eq!(plain.len(), demo.len());
+        for object in demo {
+            assert!(plain.contains(&object), "{object} is not in manifests/shop.yaml");
+        }
+    }
+}

@@ -33,7 +33,8 @@ pub(crate) struct LogArgs {
 
 /// Runs the verb; fails when a proxy does not answer or refuses the level.
 pub(crate) fn run(args: &LogArgs) -> Result<ExitCode> {
-    let answers = command_runtime()?.block_on(args.proxies.ask(Method::Post, &path(args.level.as_deref(), args.reset)))?;
+    let answers =
+        command_runtime()?.block_on(args.proxies.ask(Method::Post, &path(args.level.as_deref(), args.reset)))?;
     let mut code = ExitCode::SUCCESS;
     for answer in answers {
         match answer.text {

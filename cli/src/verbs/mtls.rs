@@ -124,7 +124,14 @@ fn check(dump: &Dump, name: Option<&str>, namespace: Option<&str>) -> Result<Vec
             (_, Some(namespace)) => format!("ztunnel knows no service in namespace {namespace:?}"),
             _ => "ztunnel knows no service".to_owned(),
         };
-        bail!(Advised::new(what, "see those that it knows: aquifer ztunnel-config services"));
+        let elsewhere = dump.services.iter().map(|entry| &entry.item).find(|service| name == Some(&*service.name));
+        let next = match elsewhere {
+            Some(service) => {
+                format!("there is one in {0}: aquifer mtls check {1} -n {0}", service.namespace, service.name)
+            }
+            None => "see those that it knows: aquifer ztunnel-config services".to_owned(),
+        };
+        bail!(Advised::new(what, next));
     }
     Ok(servers)
 }
@@ -132,12 +139,10 @@ fn check(dump: &Dump, name: Option<&str>, namespace: Option<&str>) -> Result<Vec
 fn server(dump: &Dump, service: &Service) -> Server {
     let is_endpoint = |workload: &&Workload| service.endpoints.contains_key(&workload.uid);
     let workloads: Vec<&Workload> = dump.workloads.iter().map(|entry| &entry.item).filter(is_endpoint).collect();
-    let captured: Vec<&Workload> =
-        workloads.iter().copied().filter(|workload| workload.protocol == "HBONE").collect();
+    let captured: Vec<&Workload> = workloads.iter().copied().filter(|workload| workload.protocol == "HBONE").collect();
     let serving = |workload: &Workload| {
-        let is_it = |info: &crate::admin::dump::PodName| {
-            info.name == workload.name && info.namespace == workload.namespace
-        };
+        let is_it =
+            |info: &crate::admin::dump::PodName| info.name == workload.name && info.namespace == workload.namespace;
         dump.pods.values().map(|entry| &entry.item).find(|pod| is_it(&pod.info))
     };
     // A captured pod whose proxy was not asked may have connections that nobody told us about.
@@ -160,7 +165,8 @@ fn server(dump: &Dump, service: &Service) -> Server {
 /// What PeerAuthentication asks of these workloads; `None` without any.
 fn mode(workloads: &[&Workload]) -> Option<&'static str> {
     let of = |workload: &&Workload| {
-        let names = || workload.authorization_policies.iter().filter_map(|key| key.split_once('/').map(|(_, name)| name));
+        let names =
+            || workload.authorization_policies.iter().filter_map(|key| key.split_once('/').map(|(_, name)| name));
         if names().any(|name| name == STATIC_STRICT) {
             "STRICT"
         } else if names().any(|name| name.starts_with(BY_PORT)) {
@@ -229,6 +235,9 @@ payment.shop    1/1    0              -      STRICT
         let error = check(&recorded(&[NODE_1]), Some("svc/nobody"), None).unwrap_err();
         assert_eq!(error.to_string(), "ztunnel knows no service \"nobody\" in namespace \"default\"");
         assert!(error.downcast_ref::<Advised>().unwrap().next().contains("ztunnel-config services"));
+        let error = check(&recorded(&[NODE_1]), Some("svc/cart"), None).unwrap_err();
+        let next = "there is one in shop: aquifer mtls check cart -n shop";
+        assert_eq!(error.downcast_ref::<Advised>().unwrap().next(), next);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::admin::{self, Proxies};
 use crate::admin::http::Method;
+use crate::admin::{self, Proxies};
 use crate::output::{self, Format};
 use crate::program::command_runtime;
 
@@ -46,11 +46,20 @@ pub(crate) fn run(args: &VersionArgs) -> Result<ExitCode> {
     let versions = command_runtime()?.block_on(collect(args));
     output::print(args.output, &versions, line)?;
     if args.output == Format::Table {
-        for (part, why) in &versions.unreachable {
-            output::complain(&format!("{part}: {why}"));
-        }
+        complain(&versions.unreachable);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what could not be reached, each reason once.
+fn complain(unreachable: &BTreeMap<String, String>) {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (part, why) in unreachable {
+        reasons.entry(why).or_default().push(part);
+    }
+    for (why, parts) in reasons {
+        output::complain(&format!("{}: {why}", parts.join(", ")));
+    }
 }
 
 async fn collect(args: &VersionArgs) -> Versions {

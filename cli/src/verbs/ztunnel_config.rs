@@ -26,7 +26,7 @@ const NAMED: usize = 3;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  aquifer ztunnel-config workloads -n shop           which pods, where, and whether they are captured
+  aquifer ztunnel-config workloads -n shop           pods, and whether they are captured
   aquifer zc connections -n shop                     who talks to whom now
   aquifer zc certificates --node node-1 -o json      of one node, for programs
   aquifer zc all --file dump.json                    a dump that somebody saved
@@ -42,6 +42,9 @@ pub(crate) struct ZtunnelConfigArgs {
 #[derive(Debug, Subcommand)]
 enum Listing {
     /// Everything.
+    #[command(
+        after_help = "Examples:\n  aquifer zc all\n  aquifer zc all -n shop --file node-1.json --file node-2.json"
+    )]
     All {
         #[command(flatten)]
         common: Common,
@@ -56,6 +59,7 @@ enum Listing {
     },
     /// Pods and other endpoints, and how they are reached.
     #[command(visible_aliases = ["workload", "w"])]
+    #[command(after_help = "Examples:\n  aquifer zc workloads -n shop\n  aquifer zc w --address 10.244.1.2 -o json")]
     Workloads {
         #[command(flatten)]
         common: Common,
@@ -64,6 +68,7 @@ enum Listing {
     },
     /// Services, their addresses and endpoints.
     #[command(visible_aliases = ["service", "svc", "s"])]
+    #[command(after_help = "Examples:\n  aquifer zc services -n shop")]
     Services {
         #[command(flatten)]
         common: Common,
@@ -72,6 +77,7 @@ enum Listing {
     },
     /// Layer-4 policies in force.
     #[command(visible_aliases = ["policy", "pol", "p"])]
+    #[command(after_help = "Examples:\n  aquifer zc policies --policy-namespace istio-system")]
     Policies {
         #[command(flatten)]
         common: Common,
@@ -80,12 +86,14 @@ enum Listing {
     },
     /// Certificates of the identities that run on the nodes.
     #[command(visible_aliases = ["certificate", "certs", "cert"])]
+    #[command(after_help = "Examples:\n  aquifer zc certificates ztunnel-node-1")]
     Certificates {
         #[command(flatten)]
         common: Common,
     },
     /// Connections that are open now.
     #[command(visible_aliases = ["connection", "cons"])]
+    #[command(after_help = "Examples:\n  aquifer zc connections -n shop --direction inbound --raw")]
     Connections {
         #[command(flatten)]
         common: Common,

@@ -86,7 +86,8 @@ fn union<T: Keyed>(lists: Vec<Vec<Entry<T>>>, disagreements: &mut BTreeSet<Strin
             }
         }
     }
-    disagreements.extend(all.iter().filter(|(_, (_, seen))| *seen < count).map(|(key, _)| format!("{} {key}", T::KIND)));
+    disagreements
+        .extend(all.iter().filter(|(_, (_, seen))| *seen < count).map(|(key, _)| format!("{} {key}", T::KIND)));
     all.into_values().map(|(entry, _)| entry).collect()
 }
 
@@ -113,7 +114,8 @@ mod tests {
     #[test]
     fn what_one_proxy_lacks_or_sees_otherwise_is_named() {
         let one = r#"{"workloads": [{"uid": "a", "status": "Healthy"}, {"uid": "b"}]}"#;
-        let other = r#"{"workloads": [{"uid": "a", "status": "Unhealthy"}], "policies": [{"name": "p", "namespace": "n"}]}"#;
+        let other =
+            r#"{"workloads": [{"uid": "a", "status": "Unhealthy"}], "policies": [{"name": "p", "namespace": "n"}]}"#;
         let merged = Dump::merged(vec![dump(one), dump(other)]);
         let named: Vec<&str> = merged.disagreements.iter().map(String::as_str).collect();
         assert_eq!(named, ["policy n/p", "workload a", "workload b"]);

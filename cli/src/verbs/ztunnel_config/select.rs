@@ -87,8 +87,7 @@ impl Selection {
         dump.services.retain(|entry| is_in(self.services.service_namespace.as_ref(), &entry.item.namespace));
         dump.policies.retain(|entry| is_in(self.policies.policy_namespace.as_ref(), &entry.item.namespace));
         dump.certificates.retain(|entry| is_in(None, namespace_of(&entry.item.identity)));
-        dump.pods
-            .retain(|_, entry| is_in(workloads.workload_namespace.as_ref(), &entry.item.info.namespace));
+        dump.pods.retain(|_, entry| is_in(workloads.workload_namespace.as_ref(), &entry.item.info.namespace));
         if let Some(direction) = self.connections.direction {
             dump.pods.values_mut().for_each(|pod| drop_other_direction(pod, direction));
         }

@@ -65,11 +65,8 @@ pub(super) fn workloads(workloads: &[Entry<Workload>], names: &Names) -> String 
     sorted.sort_by_key(|workload| (&workload.namespace, &workload.name));
     let mut table = Table::new(["NAMESPACE", "POD NAME", "ADDRESS", "NODE", "WAYPOINT", "PROTOCOL"]);
     for workload in sorted {
-        let address = if workload.workload_ips.is_empty() {
-            workload.hostname.clone()
-        } else {
-            workload.workload_ips.join(",")
-        };
+        let address =
+            if workload.workload_ips.is_empty() { workload.hostname.clone() } else { workload.workload_ips.join(",") };
         table.row([
             workload.namespace.clone(),
             workload.name.clone(),
@@ -118,15 +115,8 @@ pub(super) fn policies(policies: &[Entry<Policy>]) -> String {
 }
 
 pub(super) fn certificates(certificates: &[Entry<Certificate>], now: Timestamp) -> String {
-    let mut table = Table::new([
-        "CERTIFICATE NAME",
-        "TYPE",
-        "STATUS",
-        "VALID CERT",
-        "SERIAL NUMBER",
-        "NOT AFTER",
-        "NOT BEFORE",
-    ]);
+    let mut table =
+        Table::new(["CERTIFICATE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE"]);
     for certificate in certificates.iter().map(|entry| &entry.item) {
         let mut row = |kind: &str, link: &ChainLink| {
             table.row([

@@ -95,7 +95,10 @@ fn connections_show_both_ends_by_name() {
         ]),
         "{text}"
     );
-    assert!(words.iter().any(|row| row[..2] == ["frontend.shop", "Outbound"] && row.last() == Some(&"HBONE")), "{text}");
+    assert!(
+        words.iter().any(|row| row[..2] == ["frontend.shop", "Outbound"] && row.last() == Some(&"HBONE")),
+        "{text}"
+    );
     // The outsider's plaintext, inbound to frontend.
     assert!(words.iter().any(|row| row[..2] == ["frontend.shop", "Inbound"] && row.last() == Some(&"TCP")), "{text}");
     let raw = printed(&["connections", "--raw", "--direction", "inbound"]);
@@ -119,7 +122,6 @@ fn json_is_what_the_proxies_said() {
     for key in ["workloads", "services", "policies", "certificates", "workloadState"] {
         assert!(all.get(key).is_some(), "{key}");
     }
-    let one_way: Value =
-        serde_json::from_str(&printed(&["cons", "-o", "json", "--direction", "inbound"])).unwrap();
+    let one_way: Value = serde_json::from_str(&printed(&["cons", "-o", "json", "--direction", "inbound"])).unwrap();
     assert!(one_way.as_object().unwrap().values().all(|pod| pod["connections"]["outbound"] == serde_json::json!([])));
 }
