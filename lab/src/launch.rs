@@ -1,7 +1,7 @@
 //! Starts a lab from the caller's side: opens what must belong to the caller's network, and starts the supervisor in
 //! namespaces of its own.
 //!
-//! [`start`] must run before the process has any other thread: namespaces are entered by a copy of the process.
+//! Unless it is detached, a lab ends with the thread that called [`start`]: call it on one that lives as long.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -107,7 +107,17 @@ pub fn start(options: &Options) -> Result<Lab, LaunchError> {
     if !(1..=MAX_NODES).contains(&options.nodes) {
         return Err(LaunchError::Nodes(options.nodes));
     }
-    let Claim { directory, lock } = options.directory.claim()?;
+    let claim = options.directory.claim()?;
+    let directory = claim.directory.clone();
+    let started = start_claimed(options, claim);
+    if started.is_err() {
+        directory.remove()?;
+    }
+    started
+}
+
+fn start_claimed(options: &Options, claim: Claim) -> Result<Lab, LaunchError> {
+    let Claim { directory, lock } = claim;
     let refused = |source| LaunchError::Port { port: options.port, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).map_err(refused)?;
     let api = listener.local_addr().map_err(refused)?;

@@ -156,23 +156,18 @@ impl StateDirectory {
         Ok(Claim { directory: self.clone(), lock })
     }
 
-    /// Whether a lab of this name lives.
-    pub fn is_running(&self) -> bool {
-        match File::open(self.path.join("lock")) {
-            Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
-            Err(_) => false,
-        }
-    }
-
     /// What the running lab has said about itself.
     ///
     /// # Errors
     /// [`StateError::NotRunning`] when there is none, or it has not come up yet.
     pub fn record(&self) -> Result<Record, StateError> {
-        if !self.is_running() {
-            return Err(StateError::NotRunning(self.name.clone()));
+        // The lock is left alone: to look at it is to take it, and somebody may be about to start a lab.
+        let record = self.read()?;
+        if process_started(record.pid) == Some(record.process_started) {
+            Ok(record)
+        } else {
+            Err(StateError::NotRunning(self.name.clone()))
         }
-        self.read()
     }
 
     /// Writes what others need to know, readable only for this user.
@@ -246,12 +241,15 @@ fn user_id() -> u32 {
     std::fs::metadata("/proc/self").map_or(u32::MAX, |found| found.uid())
 }
 
-/// When a process started, in clock ticks since boot; `None` when there is no such process.
+/// When a process started, in clock ticks since boot; `None` when there is no such process, or only its exit status.
 pub(crate) fn process_started(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, which may hold anything.
     let (_, rest) = text.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    let started = fields.nth(18)?.parse().ok()?;
+    (state != "Z").then_some(started)
 }
 
 fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -276,8 +274,8 @@ mod tests {
     fn record() -> Record {
         Record {
             name: "t".to_owned(),
-            pid: 1,
-            process_started: 2,
+            pid: std::process::id(),
+            process_started: process_started(std::process::id()).unwrap(),
             api: ([127, 0, 0, 1], 6443).into(),
             nodes: 2,
             started: "2026-01-01T00:00:00Z".to_owned(),
@@ -294,12 +292,12 @@ mod tests {
     #[test]
     fn a_claim_lasts_as_long_as_its_lock() {
         let (_temporary, state) = directory();
-        assert!(!state.is_running());
         let claim = state.claim().unwrap();
-        assert!(state.is_running());
-        assert!(matches!(state.claim(), Err(StateError::Running { .. })));
+        assert!(matches!(state.claim(), Err(StateError::Running { pid: None, .. })));
+        state.write(&record(), "").unwrap();
+        let pid = Some(std::process::id());
+        assert!(matches!(state.claim(), Err(StateError::Running { pid: found, .. }) if found == pid));
         drop(claim);
-        assert!(!state.is_running());
         assert!(state.claim().is_ok());
     }
 
@@ -312,8 +310,10 @@ mod tests {
         assert_eq!(state.record().unwrap(), record());
         let mode = std::fs::metadata(state.kubeconfig()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "it holds the administrator's token");
+        let later = Record { process_started: record().process_started + 1, ..record() };
+        state.write(&later, "").unwrap();
+        assert!(matches!(state.record(), Err(StateError::NotRunning(_))), "that process is another one");
         drop(claim);
-        assert!(matches!(state.record(), Err(StateError::NotRunning(_))), "the file alone means nothing");
         let _claim = state.claim().unwrap();
         assert!(!state.kubeconfig().exists());
     }

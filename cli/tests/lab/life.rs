@@ -77,8 +77,15 @@ async fn a_killed_supervisor_is_the_end_of_its_lab() {
     with_pods(&lab).await;
     let family = family(lab.pid());
     let supervisor = children(lab.pid()).into_iter().find(|child| says(*child, "lab-supervisor")).unwrap();
+    let directory = state_directory(&lab);
     kill(supervisor, linux::process::Signal::Kill);
     all_end(&family).await;
+    assert!(!lab.run("down", &[]).status.success(), "there is nothing to end any more");
+    assert!(!exists(&directory), "but what was left is gone");
+}
+
+fn user() -> u32 {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap())
 }
 
 fn children(parent: u32) -> Vec<u32> {
@@ -139,6 +146,20 @@ async fn an_attached_lab_dies_with_its_command() {
     child.kill().unwrap();
     child.wait().unwrap();
     all_end(&family).await;
+}
+
+#[tokio::test]
+async fn a_lab_that_cannot_start_leaves_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (caller, name) = (Caller::own(), unique_name());
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = caller.run(&["up", "--detach", "--name", &name, "--port", &port]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with(&format!("error: cannot serve the Kubernetes API on 127.0.0.1:{port}")), "{said}");
+    // The test's own environment has no XDG_RUNTIME_DIR, so that there are two places to look at.
+    for base in ["/run/aquifer".to_owned(), format!("/tmp/aquifer-{}", user())] {
+        assert!(!exists(&std::path::Path::new(&base).join(&name)), "{base}");
+    }
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn readiness_follows_the_probe_and_endpoints_follow_readiness() {
         let slice = slices.iter().find(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == "gated")?;
         slice["endpoints"][0]["conditions"]["ready"].as_bool()
     };
-    eventually("the endpoint is known and not ready", async || (is_ready().await? == false).then_some(())).await;
+    eventually("the endpoint is known and not ready", async || (!is_ready().await?).then_some(())).await;
     eventually("the container runs", async || {
         let pod = fetch(&client, ("v1", "Pod"), "gated").await?;
         pod["status"]["containerStatuses"][0]["started"].as_bool()?.then_some(())
@@ -135,7 +135,7 @@ async fn readiness_follows_the_probe_and_endpoints_follow_readiness() {
     eventually("the endpoint is ready", async || is_ready().await?.then_some(())).await;
     gate.kill().unwrap();
     gate.wait().unwrap();
-    eventually("the endpoint is not ready again", async || (is_ready().await? == false).then_some(())).await;
+    eventually("the endpoint is not ready again", async || (!is_ready().await?).then_some(())).await;
 }
 
 #[tokio::test]

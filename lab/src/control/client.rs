@@ -19,9 +19,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a lab may take to end before it is killed.
 const DOWN_DEADLINE: Duration = Duration::from_secs(15);
 
-/// How often to look whether the lab has ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
 /// Why a command did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -161,7 +158,16 @@ impl Running {
 /// # Errors
 /// When no such lab runs, or it cannot be killed.
 pub async fn down(lab: &StateDirectory) -> Result<(), ClientError> {
-    let record = lab.record()?;
+    let record = match lab.record() {
+        Err(error) => {
+            // What a killed lab has left goes now, if there is any and nobody is about to start a new one.
+            if let Ok(_claim) = lab.claim() {
+                lab.remove()?;
+            }
+            return Err(error.into());
+        }
+        found => found?,
+    };
     let asked = async {
         let channel = open(lab, Request::Down).await?;
         tokio::time::timeout(DEADLINE, next(lab, &channel)).await.map_err(|_| silent(lab))?
@@ -181,9 +187,6 @@ pub async fn down(lab: &StateDirectory) -> Result<(), ClientError> {
         if let Some(process) = &process {
             // The first process ends last: the kernel ends all others before it.
             drop(watched(process.as_fd(), Interest::READABLE)?.readable().await?);
-        }
-        while lab.is_running() {
-            tokio::time::sleep(LOOK_AGAIN).await;
         }
         io::Result::Ok(())
     };
