@@ -113,8 +113,8 @@ impl CertificateService {
 
 /// The identity that the caller wants instead of its own.
 fn impersonated(request: &IstioCertificateRequest) -> Option<&str> {
-    match request.metadata.as_ref()?.fields.get(IMPERSONATED_IDENTITY)?.kind.as_ref()? {
-        Kind::StringValue(identity) => Some(identity),
+    match &request.metadata.as_ref()?.fields.get(IMPERSONATED_IDENTITY)?.kind {
+        Some(Kind::StringValue(identity)) => Some(identity),
         // Whatever else it is, it is not to be taken for a request for the caller's own identity.
         _ => Some(""),
     }

@@ -197,6 +197,19 @@ async fn an_identity_that_is_malformed_or_of_another_mesh_is_refused() {
 }
 
 #[tokio::test]
+async fn an_identity_that_is_no_text_is_not_taken_for_the_callers_own() {
+    for kind in [None, Some(Kind::NullValue(0)), Some(Kind::BoolValue(true))] {
+        let fixture = fixture();
+        let mut request =
+            Ask { token: NODE_A, named: "aquifer-system/ztunnel", impersonated: None, seconds: 60 }.request();
+        let fields = [("ImpersonatedIdentity".to_owned(), Value { kind })].into();
+        request.get_mut().metadata = Some(Struct { fields });
+        let status = fixture.service.create_certificate(request).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Unauthenticated, FAILURE));
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_names_somebody_else_is_refused() {
     let fixture = fixture();
     let ask = Ask { token: NODE_A, named: "shop/pay", impersonated: Some(CART), seconds: 60 };
