@@ -46,7 +46,7 @@ async fn rules_state_metrics_and_readiness_can_be_read() {
     lab.open_shop(PODS).await;
     assert_eq!(lab.must_exec(shop("cart"), &["nft", "list", "ruleset"]).await, "", "no rule before");
     lab.capture().await;
-    lab.curl(shop("frontend"), "http://cart/").await.unwrap();
+    lab.is_encrypted("frontend", "cart", "node-2").await;
     rules(&lab).await;
     state(&lab).await;
     metrics(&lab).await;

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::SemaphorePermit;
 
+use super::load::burst;
 use super::processes::{component, family};
 use super::program::{Caller, has_peers, output, place_for_a_lab, text};
 use super::{eventually, skip, within};
@@ -220,6 +221,23 @@ impl Lab {
             log.lines().rev().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         };
         within(Duration::from_secs(10), &format!("the log of {node}'s ztunnel has {parts:?}"), look).await.0
+    }
+
+    /// Waits until new connections between two of the shop's pods are encrypted: capture comes first, and the callers'
+    /// node learns of it a moment later.
+    pub(crate) async fn is_encrypted(&self, from: &str, to: &str, node: &str) {
+        let client = format!("src.identity=\"spiffe://cluster.local/ns/shop/sa/{from}\"");
+        within(Duration::from_secs(10), &format!("{from} to {to} is encrypted"), async || {
+            burst(self, shop(from), &format!("http://{to}/")).await;
+            let log = self.ztunnel_log(node).await;
+            let is_it = |line: &str| {
+                line.contains(&client)
+                    && line.contains(&format!("dst.workload=\"{to}\""))
+                    && line.contains("direction=\"inbound\"")
+            };
+            log.lines().any(is_it).then_some(())
+        })
+        .await;
     }
 
     /// The first process of the lab.

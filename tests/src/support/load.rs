@@ -32,14 +32,14 @@ pub(crate) struct LoadReport {
     pub(crate) failed: u64,
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) failed_at_ms: Vec<u64>,
-    pub(crate) seconds: f64,
+    pub(crate) sending_seconds: f64,
 }
 
 impl LoadReport {
     /// Every request was answered, at the rate that was asked for.
     pub(crate) fn assert_whole(&self, what: &str) {
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 requests")]
-        let rate = self.sent as f64 / self.seconds.max(f64::EPSILON);
+        let rate = self.sent as f64 / self.sending_seconds.max(f64::EPSILON);
         assert!(self.failed == 0 && self.ok == self.sent, "{what}: lost connections: {self:?}");
         assert!(rate >= LOWEST_RATE, "{what}: {rate:.0} per second only: {self:?}");
     }
