@@ -11,7 +11,9 @@ use crate::rules::{
     self, CONNECTION_MARK, FamilyRules, MARK_MASK, POD_TABLE, ROUTE_TABLE, RULE_PRIORITY, leaving_table,
 };
 
-/// Redirects a pod's new connections to ztunnel. What is in place already stays as it is.
+/// Redirects a pod's new connections to ztunnel, in place of whatever rules an agent left before.
+///
+/// The rules are exchanged in one transaction: connections that run through ztunnel never lose their translation.
 ///
 /// # Errors
 /// The kernel's; nothing is redirected then.
@@ -22,11 +24,7 @@ pub fn install(netns: &NetNs, families: &[FamilyRules], capture: &Capture) -> io
             route::add(&return_route(is_ipv6))?;
             route::add_rule(&return_rule(is_ipv6))?;
         }
-        let table = rules::pod_table(families, capture);
-        if has_same_rules(&table)? {
-            return Ok(());
-        }
-        nft::apply(&[Change::ReplaceTable(table)])
+        nft::apply(&[Change::ReplaceTable(rules::pod_table(families, capture))])
     })?
 }
 
@@ -36,6 +34,14 @@ pub fn install(netns: &NetNs, families: &[FamilyRules], capture: &Capture) -> io
 /// The kernel's; the rules are as before then.
 pub fn release(netns: &NetNs) -> io::Result<()> {
     netns.run(|| nft::apply(&[Change::ReplaceTable(leaving_table())]))?
+}
+
+/// Whether an agent has left its rules in a pod: those that redirect, or those that keep the last connections.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_present(netns: &NetNs) -> io::Result<bool> {
+    netns.run(|| nft::has_table(Family::Inet, POD_TABLE))?
 }
 
 /// Takes everything out: for a pod none of whose connections runs through ztunnel any more.
@@ -61,21 +67,4 @@ fn return_route(is_ipv6: bool) -> route::Route {
 
 fn return_rule(is_ipv6: bool) -> route::Rule {
     route::Rule { is_ipv6, mark: CONNECTION_MARK, mask: MARK_MASK, priority: RULE_PRIORITY, table: ROUTE_TABLE }
-}
-
-/// Whether the kernel has the table with the same chains and rules, told apart by their comments.
-fn has_same_rules(table: &nft::Table) -> io::Result<bool> {
-    let mut live = nft::chains(table.family, &table.name)?;
-    live.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut wanted: Vec<nft::LiveChain> = table
-        .chains
-        .iter()
-        .map(|chain| nft::LiveChain {
-            name: chain.name.clone(),
-            hook: chain.base.map(|base| (base.hook, base.priority)),
-            rules: chain.rules.iter().map(|rule| rule.comment.clone()).collect(),
-        })
-        .collect();
-    wanted.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(live == wanted)
 }

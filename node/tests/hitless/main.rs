@@ -71,6 +71,18 @@ fn new_incoming_connections_are_redirected_and_keep_the_callers_address() {
 }
 
 #[test]
+fn what_an_agent_leaves_in_a_pod_is_found_by_the_next() {
+    let Some(world) = world() else { return };
+    assert!(!world.has_rules());
+    world.install();
+    assert!(world.has_rules());
+    world.release();
+    assert!(world.has_rules());
+    world.remove();
+    assert!(!world.has_rules());
+}
+
+#[test]
 fn installing_twice_changes_nothing_for_redirected_connections() {
     let Some(world) = world() else { return };
     world.install();
@@ -83,6 +95,17 @@ fn installing_twice_changes_nothing_for_redirected_connections() {
     let mut another = world.connect_out(PEER);
     echo_works(&mut another);
     assert_eq!(world.relayed(), 2);
+}
+
+#[test]
+fn a_pod_whose_options_change_gets_other_rules() {
+    let Some(world) = world() else { return };
+    world.install_with("tap9");
+    echo_works(&mut world.connect_in());
+    assert_eq!(world.last_caller(), Some(world::PEER_IP));
+    world.install_with("eth0");
+    echo_works(&mut world.connect_in());
+    assert_eq!(world.last_caller(), Some(world::POD_IP), "what comes in there counts as outgoing now");
 }
 
 #[test]

@@ -53,12 +53,22 @@ impl World {
         redirect::install(&self.pod, &families(), &Capture::default()).unwrap();
     }
 
+    /// Installs the rules of a pod with virtual machines behind this interface.
+    pub(crate) fn install_with(&self, interface: &str) {
+        let capture = Capture { virtual_interfaces: vec![interface.to_owned()], ..Capture::default() };
+        redirect::install(&self.pod, &families(), &capture).unwrap();
+    }
+
     pub(crate) fn release(&self) {
         redirect::release(&self.pod).unwrap();
     }
 
     pub(crate) fn remove(&self) {
         redirect::remove(&self.pod, &families()).unwrap();
+    }
+
+    pub(crate) fn has_rules(&self) -> bool {
+        redirect::is_present(&self.pod).unwrap()
     }
 
     pub(crate) fn connect_out(&self, to: SocketAddr) -> TcpStream {
