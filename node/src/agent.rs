@@ -36,6 +36,8 @@ pub struct Agent {
     namespaces: Store<Namespace>,
     events: Events,
     states: BTreeMap<PodUid, State>,
+    /// Pods outside the mesh that were looked into for what an earlier agent may have left.
+    inspected: HashSet<PodUid>,
     tasks: JoinSet<Outcome>,
 }
 
@@ -50,7 +52,8 @@ impl Agent {
     /// Knows no pod yet; the first pass looks at all.
     #[must_use]
     pub fn new(tools: Tools, eligibility: Eligibility, namespaces: Store<Namespace>, events: Events) -> Self {
-        Self { tools, eligibility, namespaces, events, states: BTreeMap::new(), tasks: JoinSet::new() }
+        let (states, inspected) = (BTreeMap::new(), HashSet::new());
+        Self { tools, eligibility, namespaces, events, states, inspected, tasks: JoinSet::new() }
     }
 
     /// Tells the proxies' list of pods that an earlier agent captured and that still belong into the mesh.
@@ -111,9 +114,10 @@ impl Agent {
         for uid in gone {
             self.forget_gone(uid);
         }
+        self.inspected.retain(|uid| present.contains(uid));
     }
 
-    fn next_step(&self, pod: &Pod, now: Instant) -> Option<Step> {
+    fn next_step(&mut self, pod: &Pod, now: Instant) -> Option<Step> {
         let uid = uid_of(pod);
         let namespace = ObjectRef::new(pod.metadata.namespace.as_deref().unwrap_or_default());
         // A pod is seen before its namespace only for a moment: the namespace's event comes.
@@ -128,10 +132,34 @@ impl Agent {
                 Intent::Outside
             }
         };
-        let is_marked = is_enabled(pod) || annotation(pod, LEAVING).is_some();
-        match self.states.get(&uid) {
-            Some(state) => state.next_step(&intent, now),
-            None => State::unknown_next_step(&intent, is_marked),
+        if let Some(state) = self.states.get(&uid) {
+            return state.next_step(&intent, now);
+        }
+        let is_marked = is_enabled(pod)
+            || annotation(pod, LEAVING).is_some()
+            || (matches!(intent, Intent::Outside) && self.has_leftovers(&uid));
+        State::unknown_next_step(&intent, is_marked)
+    }
+
+    /// Whether an earlier agent left rules in a pod that has no mark of it: it was ended between the two.
+    ///
+    /// Without a listener behind them such rules would refuse every connection of the pod.
+    fn has_leftovers(&mut self, uid: &PodUid) -> bool {
+        if self.inspected.contains(uid) {
+            return false;
+        }
+        // A pod that is only starting has no namespace yet, and nobody's rules either.
+        let Ok(netns) = self.tools.netns.open(uid.as_str()) else { return false };
+        match redirect::is_present(&netns) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.inspected.insert(uid.clone());
+                false
+            }
+            Err(error) => {
+                debug!(%uid, %error, "a pod outside the mesh cannot be looked into");
+                false
+            }
         }
     }
 

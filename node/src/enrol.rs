@@ -117,18 +117,17 @@ pub async fn enrol(tools: &Tools, pod: &Pod, capture: &Capture) -> Result<Enroll
 /// The step that failed; doing it again goes on from there.
 pub async fn leave(tools: &Tools, pod: &Pod, enrolled: &Enrolled) -> Result<(), EnrolError> {
     let uid = uid_of(pod);
-    let has_drain = tools.proxies.drains_on_del();
-    if has_drain {
+    if tools.proxies.cuts_on_del() {
+        // Such a proxy gains nothing from rules that keep connections.
+        redirect::remove(&enrolled.netns, &tools.families)
+            .map_err(EnrolError::kernel("removing the redirect rules"))?;
+    } else {
         let nonce = leaving_nonce();
         annotations::mark_leaving(&tools.client, pod, &nonce).await.map_err(EnrolError::annotate)?;
         if !everybody_is_told(tools, pod, &nonce).await {
             debug!(pod = %full_name(pod), "not every client is known to be told; going on");
         }
         redirect::release(&enrolled.netns).map_err(EnrolError::kernel("releasing the redirect rules"))?;
-    } else {
-        // A proxy that cuts connections on removal gains nothing from rules that keep them.
-        redirect::remove(&enrolled.netns, &tools.families)
-            .map_err(EnrolError::kernel("removing the redirect rules"))?;
     }
     tools.proxies.remove(&uid).await;
     forget_probes(tools, &uid, &enrolled.addresses)?;

@@ -96,10 +96,12 @@ impl Proxies {
         self.connected.subscribe()
     }
 
-    /// Whether the proxy that serves new pods lets live connections end when a pod is taken from it.
+    /// Whether the proxy that serves new pods cuts live connections when a pod is taken from it.
+    ///
+    /// Nobody knows that of a proxy that is away; it may be ours, on its way back to an agent that was restarted.
     #[must_use]
-    pub fn drains_on_del(&self) -> bool {
-        self.lock().sessions.last().is_some_and(|session| session.drains_on_del)
+    pub fn cuts_on_del(&self) -> bool {
+        self.lock().sessions.last().is_some_and(|session| !session.drains_on_del)
     }
 
     /// Hands a pod to the newest proxy and waits until it listens in the pod.
