@@ -27,15 +27,15 @@ pub(super) struct LoadReport {
     pub(super) ok: u64,
     pub(super) failed: u64,
     pub(super) reasons: std::collections::BTreeMap<String, u64>,
-    pub(super) seconds: f64,
+    pub(super) sending_seconds: f64,
 }
 
 impl LoadReport {
-    /// Requests per second that were begun.
+    /// Requests per second that were begun, while requests were begun: the last answers may take their time.
     pub(super) fn rate(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a demo sends far fewer than 2^52 requests")]
         let sent = self.sent as f64;
-        sent / self.seconds.max(f64::EPSILON)
+        sent / self.sending_seconds.max(f64::EPSILON)
     }
 
     /// `1,234 requests, 1 new connection each, 0 failed`, with the reasons of failures.

@@ -60,6 +60,8 @@ pub struct Report {
     pub latency_ms: Percentiles,
     /// From the first request's begin to the last one's end.
     pub seconds: f64,
+    /// For how long requests were begun: what `sent` must be divided by for the rate.
+    pub sending_seconds: f64,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,7 @@ pub async fn run(
             }
         }
     }
+    tally.sending = start.elapsed();
     while let Some(outcome) = requests.join_next().await {
         tally.take(outcome);
     }
@@ -187,6 +190,7 @@ fn reason(step: &str, error: &hyper::Error) -> String {
 #[derive(Debug)]
 struct Tally {
     start: Instant,
+    sending: Duration,
     sent: u64,
     ok: u64,
     times: Histogram,
@@ -195,7 +199,14 @@ struct Tally {
 
 impl Tally {
     fn new(start: Instant) -> Self {
-        Self { start, sent: 0, ok: 0, times: Histogram::default(), failures: Failures::default() }
+        Self {
+            start,
+            sending: Duration::ZERO,
+            sent: 0,
+            ok: 0,
+            times: Histogram::default(),
+            failures: Failures::default(),
+        }
     }
 
     fn take(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {
@@ -219,6 +230,7 @@ impl Tally {
             failed_at_ms: self.failures.moments_ms,
             latency_ms: self.times.percentiles(),
             seconds: self.start.elapsed().as_secs_f64(),
+            sending_seconds: self.sending.as_secs_f64(),
         }
     }
 }

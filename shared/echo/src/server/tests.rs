@@ -166,6 +166,16 @@ async fn load_accounts_for_each_request() {
 }
 
 #[tokio::test]
+async fn the_time_of_sending_does_not_depend_on_the_answers() {
+    let peer = peer().await;
+    let options = load_options(peer.addresses.http, "/?delay=1s");
+    let report = load::run(&options, |_| {}, std::future::pending()).await.unwrap();
+    assert_eq!(report.ok, report.sent, "{report:?}");
+    assert!(report.seconds >= 1.0 && report.sending_seconds < report.seconds - 0.4, "{report:?}");
+    peer.end().await;
+}
+
+#[tokio::test]
 async fn load_names_the_reason_of_each_failure() {
     let peer = peer().await;
     let address = peer.addresses.http;
