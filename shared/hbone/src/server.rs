@@ -27,6 +27,9 @@ const STREAM_ERRORS: usize = 1 << 14;
 
 /// One connection of a client.
 ///
+/// Clients of a busy server give up by the hundred; that must not end the connection for those who still wait, which
+/// is what h2 does after twenty. The limit of concurrent streams bounds the work.
+///
 /// [`Server::next`] moves the frames of all streams: call it again and again until it returns `None`, also while
 /// streams are being served, which is best done by tasks of their own.
 pub struct Server<T> {
@@ -71,6 +74,7 @@ fn builder(parameters: &Parameters) -> Builder {
         .max_concurrent_streams(parameters.server_streams)
         .max_send_buffer_size(parameters.send_buffer)
         .max_concurrent_reset_streams(RESET_STREAMS)
+        .max_pending_accept_reset_streams(RESET_STREAMS)
         .max_local_error_reset_streams(Some(STREAM_ERRORS))
         .data_frame_budget(parameters.small_frame_budget());
     builder
