@@ -25,7 +25,7 @@ pub(super) struct Histogram {
     highest: u64,
 }
 
-/// The percentiles of a [`Histogram`], in milliseconds.
+/// How long requests took, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Percentiles {
     /// Half of the requests took no longer.
