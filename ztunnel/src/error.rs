@@ -91,6 +91,9 @@ pub(crate) enum ConnectionError {
     /// Something took too long.
     #[error("timed out while waiting for {0}")]
     Timeout(&'static str),
+    /// Discovery took the endpoint away while it was being connected to.
+    #[error("the endpoint was withdrawn before it answered")]
+    Withdrawn,
     /// A policy denies the connection.
     #[error("connection closed due to policy rejection: {0}")]
     Denied(Denial),
@@ -127,7 +130,7 @@ impl ConnectionError {
     /// Whether another endpoint of the same service may be tried: nothing was sent, and nobody has given a verdict.
     pub(crate) fn permits_another_endpoint(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Blocked(_) | Self::Name { .. } => true,
+            Self::Connect { .. } | Self::Blocked(_) | Self::Name { .. } | Self::Withdrawn => true,
             Self::Tunnel(error) => error.permits_another_endpoint(),
             _ => false,
         }

@@ -11,7 +11,7 @@ use hbone::{DialError, Forwarded, TraceParent};
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
 use telemetry::{Direction, Party};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use types::{Authority, Identity, WorkloadUid};
 
 use crate::connect;
@@ -25,6 +25,9 @@ use crate::shared::CONNECT_DEADLINE;
 /// The least time that one endpoint of several gets.
 const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
 
+/// How long an attempt goes on whose endpoint was withdrawn meanwhile.
+const WITHDRAWN: Duration = Duration::from_millis(500);
+
 /// What the connection continues through.
 enum Onward {
     Tcp(TcpStream),
@@ -35,6 +38,7 @@ enum Onward {
 pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr) {
     let _guard = lane.drain.guard();
     let Ok(local) = stream.local_addr() else { return };
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let live = lane.register(Direction::Outbound, peer);
     let mut record = Record::begin(Direction::Outbound, peer, local);
     let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &mut stream))).await;
@@ -66,7 +70,7 @@ fn original_destination(record: &mut Record, stream: &TcpStream) -> Result<Socke
     let local = record.destination_address;
     let destination = linux::socket::original_destination(stream).map_err(ConnectionError::OriginalDestination)?;
     record.destination_address = destination;
-    if is_loop(destination) || destination == SocketAddr::new(local.ip().to_canonical(), local.port()) {
+    if is_loop(destination) || destination == local {
         return Err(ConnectionError::Loop);
     }
     Ok(destination)
@@ -89,7 +93,13 @@ async fn connect(
             Ok(route) => route,
             Err(error) => return Err(give_up(lane, live, record, &source, last, error)),
         };
-        let error = match attempt(lane, &client, &mut route, &failed).await {
+        let withdrawn = withdrawn(lane, route.upstream().map(|upstream| Arc::clone(&upstream.workload)));
+        let outcome = tokio::select! {
+            biased;
+            outcome = attempt(lane, &client, &mut route, &failed) => outcome,
+            () = withdrawn => Err(ConnectionError::Withdrawn),
+        };
+        let error = match outcome {
             Ok(onward) => {
                 describe(lane, live.live(), record, &source, &route);
                 let (actual, is_hbone) = (record.destination_address, matches!(onward, Onward::Hbone(_)));
@@ -127,11 +137,25 @@ async fn connect(
 ///
 /// Each yes takes an update of discovery, so that asking again on its account comes to an end.
 fn is_outdated(lane: &Lane, route: &Route) -> bool {
-    route.upstream().is_some_and(|upstream| {
-        let used = &upstream.workload;
-        let now = lane.shared.view.workload(&used.uid);
-        now.is_none_or(|now| (now.protocol, &now.addresses) != (used.protocol, &used.addresses))
-    })
+    route.upstream().is_some_and(|upstream| has_changed(lane, &upstream.workload))
+}
+
+fn has_changed(lane: &Lane, used: &Workload) -> bool {
+    let now = lane.shared.view.workload(&used.uid);
+    now.is_none_or(|now| (now.protocol, now.health, &now.addresses) != (used.protocol, used.health, &used.addresses))
+}
+
+/// Waits until discovery has changed its mind about an endpoint, and a moment longer: a pod that was deleted may answer
+/// yet, and one whose network is gone never will.
+async fn withdrawn(lane: &Lane, used: Option<Arc<Workload>>) {
+    let mut changes = lane.shared.view.changes();
+    let Some(used) = used else { return std::future::pending().await };
+    while !has_changed(lane, &used) {
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    sleep(WITHDRAWN).await;
 }
 
 /// Who connects, and until when.

@@ -23,6 +23,7 @@ use crate::shared::CONNECT_DEADLINE;
 pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr) {
     let _guard = lane.drain.guard();
     let Ok(local) = stream.local_addr() else { return };
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let live = lane.register(Direction::Inbound, peer);
     let mut record = Record::begin(Direction::Inbound, peer, local);
     let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &mut stream))).await;

@@ -138,6 +138,25 @@ async fn an_endpoint_that_left_the_mesh_while_one_waits_for_it_is_reached_in_pla
 }
 
 #[tokio::test]
+async fn an_endpoint_that_vanishes_without_a_word_is_not_waited_for() {
+    let Some(world) = World::new().await else { return };
+    let (frontend, vanishing) = (world.pod(0, "frontend").await, world.stranger("cart"));
+    world.publish_service(&cart("10.96.0.7", 8080));
+    world.publish(world.nodes[1].workload(&vanishing));
+    // Takes the connection and never says anything.
+    let proxy = vanishing.listen(15008);
+    let mut stream = frontend.connect("10.96.0.7:80".parse().unwrap()).await.unwrap();
+    let silent = within(proxy.accept()).await.unwrap();
+    let other = world.pod(1, "cart-2").await;
+    other.echo(8080);
+    let withdrawn = discovery::Health::Unhealthy;
+    world.publish(discovery::Workload { health: withdrawn, ..world.nodes[1].workload(&vanishing) });
+    let answer = tokio::time::timeout(Duration::from_secs(3), ping(&mut stream, "hello")).await;
+    assert_eq!(answer.expect("still waiting").unwrap(), "hello");
+    drop(silent);
+}
+
+#[tokio::test]
 async fn what_nobody_knows_is_left_alone() {
     let Some(world) = World::new().await else { return };
     let (frontend, outside) = (world.pod(0, "frontend").await, world.stranger("outside"));
