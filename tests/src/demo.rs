@@ -5,6 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::support::lab::is_refused;
@@ -101,30 +102,43 @@ async fn without_policy_the_policy_step_fails() {
     sabotage_shows("policy", "F4").await;
 }
 
-#[tokio::test]
-async fn a_killed_demo_leaves_no_process() {
-    let _place = place_for_a_lab().await;
-    let caller = Caller::own();
+/// A demo that has said a line with these words; `None`, after saying so, where the kernel refuses.
+async fn demo_until(caller: &Caller, words: &str) -> Option<Child> {
     let mut child = caller.command(&["demo"]).spawn().unwrap();
-    let pid = child.id().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let reached_traffic = timeout(DEADLINE, async {
+    let said = timeout(DEADLINE, async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            if line.starts_with("F2") {
+            if line.contains(words) {
                 return true;
             }
         }
         false
     });
-    if !reached_traffic.await.expect("the demo gets to its second step") {
-        assert!(is_refused(&child.wait_with_output().await.unwrap()));
-        return;
+    if !said.await.unwrap_or_else(|_| panic!("the demo does not get to {words:?}")) {
+        assert!(is_refused(&child.wait_with_output().await.unwrap()), "the demo ended before {words:?}");
+        return None;
     }
+    // Nobody reads on; the demo does not mind.
+    Some(child)
+}
+
+#[tokio::test]
+async fn a_killed_demo_leaves_no_process_and_its_files_only_until_the_next() {
+    let _place = place_for_a_lab().await;
+    let caller = Caller::ordinary();
+    let Some(mut child) = demo_until(&caller, "F2 ").await else { return };
+    let pid = child.id().unwrap();
     let family = family(pid);
     assert!(family.len() > 10, "the lab, its pods and the clients: {family:?}");
     send(pid, Signal::Kill);
     child.wait().await.unwrap();
     all_end(&family).await;
+    let left = caller.state().unwrap().join(format!("demo-{pid}"));
+    assert!(left.exists(), "a killed process cannot tidy up");
+    let Some(mut next) = demo_until(&caller, "network of").await else { return };
+    assert!(!left.exists(), "the next demo does");
+    send(next.id().unwrap(), Signal::Interrupt);
+    timeout(DEADLINE, next.wait()).await.expect("an interrupted demo ends").unwrap();
 }
 
 #[tokio::test]

@@ -62,6 +62,11 @@ impl Caller {
         Self { program, user, home: Some(home) }
     }
 
+    /// Where the ordinary user's labs keep their state.
+    pub(crate) fn state(&self) -> Option<PathBuf> {
+        self.home.as_ref().map(|home| home.path().join("run/aquifer"))
+    }
+
     /// The command, which ends with its handle.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
