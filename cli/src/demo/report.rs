@@ -12,6 +12,9 @@ const RESET: &str = "\x1b[0m";
 /// Back to the start of the line, and clear it.
 const ERASE: &str = "\r\x1b[K";
 
+/// How wide lines get on a terminal, which may be 80 columns wide; elsewhere they stay whole, for grep.
+const WIDTH: usize = 79;
+
 /// Prints and counts.
 pub(super) struct Report {
     start: Instant,
@@ -52,7 +55,7 @@ impl Report {
 
     /// Something worth knowing that is not checked.
     pub(super) fn note(&self, text: &str) {
-        self.line(&format!("    {text}"));
+        self.line(&self.folded("    ", text));
     }
 
     /// One thing that must be so; the text says what was observed.
@@ -64,7 +67,7 @@ impl Report {
         } else {
             self.failed += 1;
         }
-        self.line(&format!("  {colour}{mark}{reset} {observed}"));
+        self.line(&format!("  {colour}{mark}{reset} {}", self.folded("    ", observed).trim_start()));
     }
 
     /// A step that could not be carried out.
@@ -78,6 +81,11 @@ impl Report {
         self.failed == 0 && self.passed > 0
     }
 
+    /// Indented text, on a terminal with line breaks between words.
+    fn folded(&self, indent: &str, text: &str) -> String {
+        if self.is_terminal { fold(indent, text, WIDTH) } else { format!("{indent}{text}") }
+    }
+
     fn style(&self, code: &'static str) -> (&'static str, &'static str) {
         if self.has_colour { (code, RESET) } else { ("", "") }
     }
@@ -87,5 +95,32 @@ impl Report {
         let mut out = std::io::stdout().lock();
         // Whoever closed the pipe does not want to read on; the exit code still tells.
         let _ = writeln!(out, "{erase}{text}");
+    }
+}
+
+/// Breaks text between words, each line indented; a word that is longer than a line stays whole.
+fn fold(indent: &str, text: &str, width: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("{indent}{word}")),
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fold;
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(fold("  ", "one two three", 10), "  one two\n  three");
+        assert_eq!(fold("  ", "a-very-long-word → x", 10), "  a-very-long-word\n  → x");
+        assert_eq!(fold("  ", "", 10), "");
     }
 }
