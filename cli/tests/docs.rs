@@ -1,4 +1,5 @@
 //! The documentation agrees with the code.
+#![expect(clippy::unwrap_used, reason = "tests may unwrap")]
 
 use std::collections::BTreeSet;
 use std::fs;
