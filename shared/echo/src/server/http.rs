@@ -48,6 +48,9 @@ struct Report<'a> {
     body_bytes: u64,
 }
 
+/// How long a request may still come on a connection that was accepted before the end.
+const FIRST_REQUEST: Duration = Duration::from_millis(250);
+
 /// Which connection a request came on.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
@@ -73,8 +76,13 @@ pub(super) async fn serve_http1(
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended.map_err(Into::into),
-        _ = stopped.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        _ = stopped.wait_for(|stop| *stop) => {}
     }
+    // A connection without a request yet would be closed at once, and the request that is on its way would be lost.
+    if let Ok(ended) = tokio::time::timeout(FIRST_REQUEST, connection.as_mut()).await {
+        return ended.map_err(Into::into);
+    }
+    connection.as_mut().graceful_shutdown();
     connection.await.map_err(Into::into)
 }
 

@@ -176,6 +176,25 @@ async fn the_time_of_sending_does_not_depend_on_the_answers() {
 }
 
 #[tokio::test]
+async fn a_request_on_its_way_at_the_end_is_answered() {
+    let peer = peer().await;
+    let mut stream = TcpStream::connect(peer.addresses.http).await.unwrap();
+    // An answer on another connection shows that this one, which came before, was accepted.
+    get(peer.addresses.http, "/").await;
+    let address = peer.addresses.http;
+    let end = tokio::spawn(peer.end());
+    // The listener goes first.
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    end.await.unwrap();
+}
+
+#[tokio::test]
 async fn load_names_the_reason_of_each_failure() {
     let peer = peer().await;
     let address = peer.addresses.http;
