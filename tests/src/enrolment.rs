@@ -22,7 +22,7 @@ const ROUNDS: usize = 3;
 
 #[tokio::test]
 async fn joining_and_leaving_again_and_again_loses_no_connection() {
-    let Some(lab) = Lab::start(&[]).await else { return };
+    let Some(lab) = Lab::start_alone(&[]).await else { return };
     lab.open_shop(PODS).await;
     burst(&lab, shop("frontend"), "http://cart/").await;
     let there = Running::stream(&lab, shop("frontend"), "cart:9000").await;

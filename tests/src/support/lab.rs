@@ -11,7 +11,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::load::burst;
 use super::processes::{component, family};
-use super::program::{Caller, has_peers, output, place_for_a_lab, text};
+use super::program::{Caller, has_peers, output, place_for_a_lab, text, whole_machine};
 use super::{eventually, skip, within};
 
 /// The annotation that says that a pod's new connections go through the mesh.
@@ -60,12 +60,20 @@ impl Lab {
         Self::start_as(Caller::own(), peers).await
     }
 
+    /// As [`Lab::start`], for what is measured: no other lab runs meanwhile.
+    pub(crate) async fn start_alone(peers: &[&str]) -> Option<Self> {
+        Self::start_at(whole_machine().await, Caller::own(), peers).await
+    }
+
     /// As [`Lab::start`], as somebody.
     pub(crate) async fn start_as(caller: Caller, peers: &[&str]) -> Option<Self> {
+        Self::start_at(place_for_a_lab().await, caller, peers).await
+    }
+
+    async fn start_at(place: SemaphorePermit<'static>, caller: Caller, peers: &[&str]) -> Option<Self> {
         if !has_peers(&[&["kubectl"], peers].concat()) {
             return None;
         }
-        let place = place_for_a_lab().await;
         let name = unique_name();
         let up = caller.run(&["up", "--detach", "--name", &name]).await;
         let cache = tempfile::tempdir().unwrap();
