@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 
-use discovery::Workload;
+use discovery::{View, Workload};
 use futures::task::AtomicWaker;
-use policy::{Connection, PolicySet};
+use policy::{Connection, Denial, PolicySet};
 use telemetry::Direction;
 use telemetry::traffic::ByteCount;
 use types::PodUid;
@@ -103,12 +103,21 @@ impl Live {
     }
 
     /// Ends the connection if these policies deny it.
-    fn judge_again(&self, policies: &PolicySet) {
+    ///
+    /// Which policies select the destination is asked of `view`, because a new policy may select a workload that it did
+    /// not exist for when the connection came.
+    /// A policy that is named but has not arrived keeps new connections out; for one that lives, its arrival decides.
+    fn judge_again(&self, policies: &PolicySet, view: &View) {
         let Some(Judged { workload, connection }) = self.judged.get() else { return };
-        let evaluation = policies.evaluate(&workload.namespace, &workload.authorization_policies, connection);
-        if let Some(denial) = evaluation.decision.denial() {
-            tracing::debug!(source = %self.source, %denial, "a policy change closes a connection");
-            self.close(Ending::PolicyChange);
+        let current = view.workload(&workload.uid);
+        let named = &current.as_ref().unwrap_or(workload).authorization_policies;
+        let evaluation = policies.evaluate(&workload.namespace, named, connection);
+        match evaluation.decision.denial() {
+            None | Some(Denial::NotReceived(_)) => {}
+            Some(denial) => {
+                tracing::debug!(source = %self.source, %denial, "a policy change closes a connection");
+                self.close(Ending::PolicyChange);
+            }
         }
     }
 }
@@ -154,9 +163,9 @@ impl Registry {
         Registered { registry: Arc::clone(self), id, live }
     }
 
-    /// Judges every connection again, each by what was known of it when it came.
-    pub(crate) fn judge_again(&self, policies: &PolicySet) {
-        self.for_each(|live| live.judge_again(policies));
+    /// Judges every connection again: by what was known of it when it came, and the policies that apply now.
+    pub(crate) fn judge_again(&self, policies: &PolicySet, view: &View) {
+        self.for_each(|live| live.judge_again(policies, view));
     }
 
     /// Ends every connection, or those of one pod.
@@ -260,9 +269,10 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let (judged_one, unjudged) = (registered(&registry, "a"), registered(&registry, "a"));
         judged_one.judge_by(judged());
-        registry.judge_again(&deny_all("elsewhere"));
+        let view = discovery::Writer::new("", None).view();
+        registry.judge_again(&deny_all("elsewhere"), &view);
         assert!(judged_one.unless_closed(pin!(async { Ok(()) })).await.is_ok());
-        registry.judge_again(&deny_all("shop"));
+        registry.judge_again(&deny_all("shop"), &view);
         let ended = judged_one.unless_closed(pin!(std::future::pending())).await;
         assert!(matches!(ended, Err(ConnectionError::PolicyChange)));
         assert!(unjudged.unless_closed(pin!(async { Ok(()) })).await.is_ok());

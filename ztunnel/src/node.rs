@@ -25,6 +25,9 @@ use crate::session::Follower;
 use crate::shared::{Seldom, Settings, Shared};
 use crate::workers::Workers;
 
+/// The least time between two judgements of all live connections; a change meanwhile is seen after it.
+const JUDGE_PAUSE: Duration = Duration::from_millis(20);
+
 /// How long label sets of workloads that left are kept at least; a rolling update sweeps once, not once per pod.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -136,13 +139,24 @@ fn may_keep_source(config: &config::Ztunnel) -> Result<bool, ZtunnelError> {
     }
 }
 
-/// Judges live connections again whenever policies change.
+/// Judges live connections again whenever policies change, or what they select.
 async fn follow_policies(shared: Arc<Shared>) {
-    let mut policies = shared.policies.clone();
-    policies.mark_changed();
-    while policies.changed().await.is_ok() {
+    let (mut policies, mut workloads) = (shared.policies.clone(), shared.view.changes());
+    policies.mark_unchanged();
+    workloads.mark_unchanged();
+    loop {
+        let changed = tokio::select! {
+            changed = policies.changed() => changed,
+            changed = workloads.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
         let current = Arc::clone(&policies.borrow_and_update());
-        shared.live.judge_again(&current);
+        workloads.mark_unchanged();
+        shared.live.judge_again(&current, &shared.view);
+        // Changes of discovery come by the hundred; judging takes a look at every connection.
+        sleep(JUDGE_PAUSE).await;
     }
 }
 

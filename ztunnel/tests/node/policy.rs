@@ -108,18 +108,39 @@ async fn a_policy_change_closes_what_it_denies_at_once() {
 }
 
 #[tokio::test]
-async fn a_live_connection_is_judged_by_what_was_known_when_it_came() {
+async fn a_policy_that_comes_to_select_a_workload_closes_what_it_denies() {
+    let Some(world) = World::new().await else { return };
+    let (frontend, cart, payment) =
+        (world.pod(0, "frontend").await, world.pod(1, "cart").await, world.pod(0, "payment").await);
+    cart.echo(8080);
+    let mut stream = frontend.connect(cart.at(8080)).await.unwrap();
+    let mut spared = payment.connect(cart.at(8080)).await.unwrap();
+    assert_eq!(ping(&mut stream, "hello").await.unwrap(), "hello");
+    assert_eq!(ping(&mut spared, "hello").await.unwrap(), "hello");
+    // The workload names the policy before it arrives: new connections wait outside, live ones for the verdict.
+    world.publish(discovery::Workload {
+        authorization_policies: vec![NamespacedName::new("shop", "selected")],
+        ..world.nodes[1].workload(&cart)
+    });
+    assert!(is_cut(&frontend, cart.at(8080)).await);
+    assert_eq!(ping(&mut stream, "still here").await.unwrap(), "still here");
+    world.enforce(&[policy("selected", Scope::WorkloadSelector, Action::Deny, Some(principal("frontend")))]);
+    assert!(rest(&mut stream).await.is_err(), "cut, not ended");
+    assert_eq!(ping(&mut spared, "still here").await.unwrap(), "still here");
+}
+
+#[tokio::test]
+async fn the_order_in_which_policy_and_selection_arrive_does_not_matter() {
     let Some(world) = World::new().await else { return };
     let (frontend, cart) = (world.pod(0, "frontend").await, world.pod(1, "cart").await);
     cart.echo(8080);
     let mut stream = frontend.connect(cart.at(8080)).await.unwrap();
     assert_eq!(ping(&mut stream, "hello").await.unwrap(), "hello");
-    // The workload is selected by a policy only now; the connection came before.
+    world.enforce(&[policy("selected", Scope::WorkloadSelector, Action::Deny, Some(principal("frontend")))]);
+    assert_eq!(ping(&mut stream, "not selected yet").await.unwrap(), "not selected yet");
     world.publish(discovery::Workload {
         authorization_policies: vec![NamespacedName::new("shop", "selected")],
         ..world.nodes[1].workload(&cart)
     });
-    world.enforce(&[policy("selected", Scope::WorkloadSelector, Action::Deny, Some(principal("frontend")))]);
-    assert!(is_cut(&frontend, cart.at(8080)).await);
-    assert_eq!(ping(&mut stream, "still here").await.unwrap(), "still here");
+    assert!(rest(&mut stream).await.is_err(), "cut, not ended");
 }
