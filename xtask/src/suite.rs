@@ -11,12 +11,17 @@ use crate::peers;
 /// Tests print this at the start of a line, with the reason, when they cannot run here.
 const SKIPPED: &str = "SKIPPED:";
 
+/// More failures than this are no accident of timing.
+const MOST_REPEATED: usize = 3;
+
 #[derive(Default)]
 struct Counts {
     passed: usize,
     failed: usize,
     skipped: Vec<String>,
     failures: Vec<String>,
+    /// Failed once and passed when run again alone.
+    unsteady: Vec<String>,
     /// Inside the output of tests that passed, which is read for skips but not shown.
     in_successes: bool,
 }
@@ -43,7 +48,27 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<bool> {
     build(root)?;
     let mut counts = Counts::default();
     test(root, &filter, full, &mut counts)?;
+    if (1..=MOST_REPEATED).contains(&counts.failures.len()) {
+        repeat(root, full, &mut counts)?;
+    }
     Ok(report(&counts))
+}
+
+/// Runs what failed once more, one test at a time: what passes alone is told as unsteady, not hidden and not fatal.
+fn repeat(root: &Path, full: bool, counts: &mut Counts) -> Result<()> {
+    for name in std::mem::take(&mut counts.failures) {
+        println!("\nonce more, alone: {name}");
+        let mut again = Counts::default();
+        test(root, &["--exact", &name], full, &mut again)?;
+        if again.failed == 0 && again.passed > 0 {
+            counts.failed = counts.failed.saturating_sub(1);
+            counts.passed += 1;
+            counts.unsteady.push(name);
+        } else {
+            counts.failures.push(name);
+        }
+    }
+    Ok(())
 }
 
 fn build(root: &Path) -> Result<()> {
@@ -123,6 +148,9 @@ fn report(counts: &Counts) -> bool {
     println!();
     for name in &counts.failures {
         println!("failed: {name}");
+    }
+    for name in &counts.unsteady {
+        println!("unsteady: {name} failed once and passed when run again alone");
     }
     for reason in &counts.skipped {
         println!("skipped: {reason}");
