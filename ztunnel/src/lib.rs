@@ -3,7 +3,7 @@
 //!
 //! [`run`] is the whole program; [`Node`] is what is left without control plane and ports of its own, made from
 //! [`Parts`] that a test can supply.
-//! A connection is handled in one short function per direction ([`outbound`], [`inbound`], [`plaintext`]), in one order:
+//! A connection is handled in one short function per direction (`outbound`, `inbound`, `plaintext`), in one order:
 //! accept, original destination, resolve, authorise, connect, copy, end.
 //! Connections run on worker threads, each with a runtime and pools of its own, so that both legs of a connection stay
 //! on one thread; everything else runs on the caller's.
