@@ -17,9 +17,7 @@ use drain::Signals;
 
 use self::lab::Starting;
 use self::report::Report;
-
-/// Exit code after Ctrl-C, as shells tell it.
-const INTERRUPTED: u8 = 130;
+use crate::program::INTERRUPTED;
 
 /// Show the mesh: before, captured, encrypted, authorised, released.
 #[derive(Debug, Args)]

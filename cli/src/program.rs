@@ -12,7 +12,7 @@ use telemetry::log::{Layout, Logging};
 use tokio::runtime::{Builder, Runtime};
 
 /// Exit code of a program that was interrupted, as shells tell it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// A component that is about to run.
 #[derive(Debug)]

@@ -11,7 +11,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kinds::annotations::LEAVING;
 use kube::runtime::reflector::{ObjectRef, Store};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, warn};
@@ -279,10 +278,4 @@ async fn work(
             enrol::forget(tools, &uid_of(pod), &addresses).await.map(|()| None)
         }
     }
-}
-
-/// Counts changes, so that a waiter can tell that there was one.
-#[must_use]
-pub fn change_counter() -> (watch::Sender<u64>, watch::Receiver<u64>) {
-    watch::channel(0)
 }

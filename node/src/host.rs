@@ -66,14 +66,6 @@ impl ProbeBypass {
         nft::apply(&changes)
     }
 
-    /// Takes the node's table away.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn uninstall(&self) -> io::Result<()> {
-        nft::apply(&[Change::DeleteTable { family: Family::Inet, name: HOST_TABLE.to_owned() }])
-    }
-
     /// The addresses by the set that holds their family, where that family is captured and there are any.
     fn by_set<'a>(&'a self, addresses: &'a [IpAddr]) -> impl Iterator<Item = (&'static str, Vec<IpAddr>)> + 'a {
         self.families.iter().filter_map(|family| {

@@ -9,15 +9,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use crate::agent::change_counter;
-
 /// Starts both watches; they go on, with growing pauses, when the API is away.
 pub(crate) fn start(
     client: &kube::Client,
     node_name: &str,
     tasks: &mut JoinSet<()>,
 ) -> (Store<Pod>, Store<Namespace>, watch::Receiver<u64>) {
-    let (changed, changes) = change_counter();
+    let (changed, changes) = watch::channel(0);
     let own_pods = watcher::Config::default().fields(&format!("spec.nodeName={node_name}"));
     let pods = reflect::<Pod>(Api::all(client.clone()), own_pods, changed.clone(), tasks);
     let namespaces = reflect::<Namespace>(Api::all(client.clone()), watcher::Config::default(), changed, tasks);

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kinds::annotations::{REDIRECTION, REDIRECTION_ENABLED};
+use kinds::labels::DATAPLANE_MODE;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use lab::mesh::SYSTEM_NAMESPACE;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
-/// The annotation that says that a pod is captured.
-const REDIRECTION: &str = "ambient.istio.io/redirection";
 
 /// Creates one object.
 pub(super) async fn create(client: &kube::Client, object: &Value) -> Result<()> {
@@ -46,7 +47,7 @@ fn api_of(client: &kube::Client, object: &Value) -> Result<Api<DynamicObject>> {
 
 /// Sets or removes the label that asks for the mesh.
 pub(super) async fn label(client: &kube::Client, namespace: &str, mode: Option<&str>) -> Result<()> {
-    let patch = json!({"metadata": {"labels": {"istio.io/dataplane-mode": mode}}});
+    let patch = json!({"metadata": {"labels": {DATAPLANE_MODE: mode}}});
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces.patch(namespace, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())
@@ -99,12 +100,16 @@ pub(super) fn is_ready(pod: &Pod) -> bool {
 
 /// Whether the pod is marked as captured.
 pub(super) fn is_captured(pod: &Pod) -> bool {
-    pod.metadata.annotations.as_ref().and_then(|all| all.get(REDIRECTION)).is_some_and(|state| state == "enabled")
+    pod.metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(REDIRECTION))
+        .is_some_and(|state| state == REDIRECTION_ENABLED)
 }
 
 /// The newest lines of a ztunnel's log.
 pub(super) async fn ztunnel_log(client: &kube::Client, node: &str) -> Result<String> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), "aquifer-system");
+    let api: Api<Pod> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let parameters = LogParams { tail_lines: Some(4000), ..LogParams::default() };
     Ok(api.logs(&format!("ztunnel-{node}"), &parameters).await?)
 }

@@ -14,16 +14,13 @@ use tokio::time::Instant;
 
 use crate::lab_name::LabName;
 use crate::output;
-use crate::program::command_runtime;
+use crate::program::{INTERRUPTED, command_runtime};
 
 /// How long the mesh's components may take to be ready before `up` says which are not.
 const MESH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How often to look at them.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// Exit code after Ctrl-C, as shells tell it.
-const INTERRUPTED: u8 = 130;
 
 /// Start a lab: nodes, an API server and the mesh, on this machine.
 #[derive(Debug, Args)]
