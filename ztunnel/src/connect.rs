@@ -8,24 +8,26 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::ConnectionError;
-use crate::lane::Lane;
+use crate::lane::{Lane, Pod};
+use crate::shared::{Settings, Shared};
 
 /// Connects from inside the pod to `destination`, with a foreign source address if one is given.
 ///
 /// A source address that cannot be used is given up with a warning: the connection matters more.
 pub(crate) async fn tcp(
-    lane: &Lane,
+    shared: &Shared,
+    pod: &Pod,
     destination: SocketAddr,
     source: Option<IpAddr>,
     deadline: Instant,
 ) -> Result<TcpStream, ConnectionError> {
     let failed = |source| ConnectionError::Connect { destination, source };
-    let socket = match open(lane, destination, source) {
+    let socket = match open(&shared.settings, pod, destination, source) {
         Err(error) if source.is_some() => {
-            if lane.shared.source_warnings.may() {
+            if shared.source_warnings.may() {
                 tracing::warn!(%destination, %error, "cannot keep the addresses of clients");
             }
-            open(lane, destination, None)
+            open(&shared.settings, pod, destination, None)
         }
         outcome => outcome,
     };
@@ -36,12 +38,11 @@ pub(crate) async fn tcp(
 
 /// As [`tcp`] for tunnels, whose failures a pool shares among those who wait.
 pub(crate) async fn tunnel(lane: &Lane, destination: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
-    let connecting = open(lane, destination, None)?.connect(destination);
+    let connecting = open(&lane.shared.settings, &lane.pod, destination, None)?.connect(destination);
     timeout_at(deadline, connecting).await.unwrap_or_else(|_elapsed| Err(timed_out()))
 }
 
-fn open(lane: &Lane, destination: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
-    let settings = &lane.shared.settings;
+fn open(settings: &Settings, pod: &Pod, destination: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
     let options = StreamOptions {
         mark: Some(settings.mark),
         source,
@@ -49,7 +50,7 @@ fn open(lane: &Lane, destination: SocketAddr, source: Option<IpAddr>) -> io::Res
         no_delay: true,
         user_timeout: settings.user_timeout,
     };
-    let socket = lane.pod.netns.run(|| linux::socket::stream(destination, &options))??;
+    let socket = pod.netns.run(|| linux::socket::stream(destination, &options))??;
     Ok(TcpSocket::from_std_stream(socket))
 }
 
@@ -58,8 +59,33 @@ fn timed_out() -> io::Error {
 }
 
 /// The client's address if the application shall see it: not when the pod talks to itself, where it is its own.
-pub(crate) fn kept_source(lane: &Lane, client: SocketAddr, destination: SocketAddr) -> Option<IpAddr> {
-    (lane.shared.settings.keeps_source && client.ip() != destination.ip()).then_some(client.ip())
+pub(crate) fn kept_source(settings: &Settings, client: SocketAddr, destination: SocketAddr) -> Option<IpAddr> {
+    (settings.keeps_source && client.ip() != destination.ip()).then_some(client.ip())
+}
+
+/// A connection to an application; cut, so that the application notices, unless it came to its own end.
+pub(crate) struct ToApplication {
+    pub(crate) stream: TcpStream,
+    is_whole: bool,
+}
+
+impl ToApplication {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self { stream, is_whole: false }
+    }
+
+    /// Both directions have come to their own end.
+    pub(crate) fn complete(&mut self) {
+        self.is_whole = true;
+    }
+}
+
+impl Drop for ToApplication {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            cut(&self.stream);
+        }
+    }
 }
 
 /// Makes the peer see that the stream was cut: what it has received is not all there was.

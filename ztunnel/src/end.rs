@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use types::{Authority, Hostname};
 
 use crate::error::ConnectionError;
-use crate::live::Live;
+use crate::live::{Live, Registered};
 use crate::shared::Shared;
 
 /// What is known of a connection so far; it becomes the access-log line and the metrics at its end.
@@ -21,6 +21,16 @@ pub(crate) struct Record {
     pub(crate) hbone_address: Option<Authority>,
     /// Absent until source and destination are known; what fails before gets a short line and no metrics.
     described: Option<Box<Described>>,
+    /// The other side, if the connection is handed over inside the process.
+    pub(crate) arrival: Option<Box<Arrival>>,
+}
+
+/// The arriving side of a connection that is handed over inside the process.
+pub(crate) struct Arrival {
+    pub(crate) record: Record,
+    pub(crate) live: Registered,
+    /// The drain of the pod that it arrives at waits for it.
+    pub(crate) _guard: drain::Guard,
 }
 
 struct Described {
@@ -48,6 +58,14 @@ impl Record {
             destination_address,
             hbone_address: None,
             described: None,
+            arrival: None,
+        }
+    }
+
+    /// The arriving side ends although the connection itself may go on, to another endpoint.
+    pub(crate) fn end_arrival(&mut self, shared: &Shared, error: &ConnectionError) {
+        if let Some(arrival) = self.arrival.take() {
+            end(shared, arrival.record, &arrival.live, Some(error));
         }
     }
 
@@ -63,7 +81,7 @@ impl Record {
     }
 
     fn access_record(&self, live: &Live, source: Party, destination: Party, service: Option<Hostname>) -> AccessRecord {
-        let (up, down) = (live.counters.to_upstream(), live.counters.to_downstream());
+        let (up, down) = (live.counters().to_upstream(), live.counters().to_downstream());
         let (bytes_sent, bytes_received) = match self.direction {
             Direction::Outbound => (up, down),
             Direction::Inbound => (down, up),
@@ -84,10 +102,13 @@ impl Record {
     }
 }
 
-/// The one place where a connection ends: bytes, duration and outcome become the access-log line and the metrics.
-pub(crate) fn end(shared: &Shared, mut record: Record, live: &Live, outcome: Result<(), ConnectionError>) {
-    let error = outcome.err();
-    let text = error.as_ref().map(ToString::to_string);
+/// The one place where a connection ends: bytes, duration and outcome become the access-log line and the metrics,
+/// of both sides where it was handed over.
+pub(crate) fn end(shared: &Shared, mut record: Record, live: &Live, error: Option<&ConnectionError>) {
+    if let Some(arrival) = record.arrival.take() {
+        end(shared, arrival.record, &arrival.live, error);
+    }
+    let text = error.map(ToString::to_string);
     let Some(described) = record.described.take() else {
         let text = text.unwrap_or_else(|| "closed before anything was known".to_owned());
         shared.access.failed_early(record.direction, record.source_address, record.destination_address, text);

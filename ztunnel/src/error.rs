@@ -132,6 +132,8 @@ impl ConnectionError {
         match self {
             Self::Connect { .. } | Self::Blocked(_) | Self::Name { .. } | Self::Withdrawn => true,
             Self::Tunnel(error) => error.permits_another_endpoint(),
+            // As the status would have been, had there been a tunnel.
+            Self::Inbound(error) => error.status() == 503,
             _ => false,
         }
     }

@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep, timeout};
 use types::Identity;
 
 use crate::authorise::{Attempt, authorise};
-use crate::connect;
+use crate::connect::{self, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::labels::{baggage, inbound_service, log_party, service_labels};
 use crate::lane::Lane;
-use crate::live::{Live, Path, Registered};
+use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
 
 /// How long a client may take for TLS and the beginning of HTTP/2; waiting for our own certificate comes on top.
@@ -131,7 +131,7 @@ async fn serve_stream(lane: Arc<Lane>, tunnel: Arc<Tunnel>, request: Box<Request
     let mut record = Record::begin(Direction::Inbound, tunnel.peer, tunnel.local);
     record.hbone_address = Some(request.authority().clone());
     let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &tunnel, request))).await;
-    end(&lane.shared, record, &live, outcome);
+    end(&lane.shared, record, &live, outcome.as_ref().err());
 }
 
 async fn carry(
@@ -142,24 +142,10 @@ async fn carry(
     request: Box<Request>,
 ) -> Result<(), ConnectionError> {
     let (mut downstream, upstream) = Box::pin(open(lane, live, record, tunnel, request)).await?;
-    let mut upstream = Upstream { stream: upstream, is_whole: false };
-    io::copy_bidirectional(&mut downstream, &mut upstream.stream, &live.counters).await?;
-    upstream.is_whole = true;
+    let mut upstream = ToApplication::new(upstream);
+    io::copy_bidirectional(&mut downstream, &mut upstream.stream, live.counters()).await?;
+    upstream.complete();
     Ok(())
-}
-
-/// The application's side; cut, so that the application notices, unless the connection came to its own end.
-struct Upstream {
-    stream: TcpStream,
-    is_whole: bool,
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        if !self.is_whole {
-            connect::cut(&self.stream);
-        }
-    }
 }
 
 /// Validates, authorises, connects and answers, in the order that the statuses of the wire prescribe.
@@ -200,10 +186,11 @@ async fn admit(
     describe(lane, live.live(), record, tunnel, (&workload, &target, request));
     let identity = Some(&tunnel.identity);
     authorise(&lane.shared, live, Attempt { workload: &workload, source: tunnel.peer, identity, destination })?;
-    let source = connect::kept_source(lane, tunnel.peer, destination);
-    let upstream = connect::tcp(lane, destination, source, Instant::now() + CONNECT_DEADLINE).await?;
+    let source = connect::kept_source(&lane.shared.settings, tunnel.peer, destination);
+    let deadline = Instant::now() + CONNECT_DEADLINE;
+    let upstream = connect::tcp(&lane.shared, &lane.pod, destination, source, deadline).await?;
     let original = request.forwarded().host.map(|host| host.to_string());
-    let _ = live.path.set(Path { original, actual: destination, is_hbone: true });
+    let _ = live.path.set(Path { original, actual: destination, carriage: Carriage::Hbone });
     Ok((upstream, workload))
 }
 

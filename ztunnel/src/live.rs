@@ -27,7 +27,9 @@ pub(crate) struct Live {
     pub(crate) pod: PodUid,
     pub(crate) direction: Direction,
     pub(crate) source: SocketAddr,
-    pub(crate) counters: io::Counters,
+    counters: io::Counters,
+    /// The other side of a connection that is handed over inside the process: its task carries both.
+    carrier: Option<Arc<Self>>,
     /// Known once the connection is made.
     pub(crate) path: OnceLock<Path>,
     judged: OnceLock<Judged>,
@@ -41,8 +43,19 @@ pub(crate) struct Path {
     pub(crate) original: Option<String>,
     /// What was connected to.
     pub(crate) actual: SocketAddr,
-    /// Through a tunnel, as opposed to plain TCP.
-    pub(crate) is_hbone: bool,
+    /// How it gets there.
+    pub(crate) carriage: Carriage,
+}
+
+/// How a connection travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carriage {
+    /// As plain TCP.
+    Tcp,
+    /// Through a tunnel.
+    Hbone,
+    /// Inside the process, between two pods that it serves.
+    SameNode,
 }
 
 /// What a policy decision about the connection was, and is, made from.
@@ -70,8 +83,11 @@ struct Order {
 }
 
 impl Live {
-    /// Orders the connection to end.
+    /// Orders the connection to end, and its other side with it.
     pub(crate) fn close(&self, ending: Ending) {
+        if let Some(carrier) = &self.carrier {
+            return carrier.close(ending);
+        }
         let first = self.order.ending.compare_exchange(0, ending as u8, Ordering::AcqRel, Ordering::Acquire);
         if first.is_ok() {
             self.order.waker.wake();
@@ -94,6 +110,11 @@ impl Live {
             }
         })
         .await
+    }
+
+    /// The bytes so far; those of a connection that is handed over are counted once for both of its sides.
+    pub(crate) fn counters(&self) -> &io::Counters {
+        self.carrier.as_ref().map_or(&self.counters, |carrier| &carrier.counters)
     }
 
     /// Remembers what the connection is judged by: before the first decision, so that no change of policy falls between
@@ -124,11 +145,11 @@ impl Live {
 
 impl ByteCount for Live {
     fn to_upstream(&self) -> u64 {
-        self.counters.to_upstream()
+        self.counters().to_upstream()
     }
 
     fn to_downstream(&self) -> u64 {
-        self.counters.to_downstream()
+        self.counters().to_downstream()
     }
 }
 
@@ -149,11 +170,27 @@ pub(crate) struct Registered {
 impl Registry {
     /// Adds a connection.
     pub(crate) fn register(self: &Arc<Self>, pod: PodUid, direction: Direction, source: SocketAddr) -> Registered {
+        self.insert(pod, direction, source, None)
+    }
+
+    /// Adds the arriving side of a connection that is handed over inside the process; what closes it closes both.
+    pub(crate) fn register_arrival(self: &Arc<Self>, pod: PodUid, carrier: &Arc<Live>) -> Registered {
+        self.insert(pod, Direction::Inbound, carrier.source, Some(Arc::clone(carrier)))
+    }
+
+    fn insert(
+        self: &Arc<Self>,
+        pod: PodUid,
+        direction: Direction,
+        source: SocketAddr,
+        carrier: Option<Arc<Live>>,
+    ) -> Registered {
         let live = Arc::new(Live {
             pod,
             direction,
             source,
             counters: io::Counters::new(),
+            carrier,
             path: OnceLock::new(),
             judged: OnceLock::new(),
             order: Order::default(),
@@ -290,6 +327,19 @@ mod tests {
         assert!(!waiting.is_finished());
         registry.close_all(Some(&PodUid::from("a")), Ending::Drained);
         assert!(matches!(waiting.await.unwrap(), Err(ConnectionError::Drained)));
+    }
+
+    #[tokio::test]
+    async fn what_closes_an_arrival_closes_the_whole_connection() {
+        let registry = Arc::new(Registry::default());
+        let departure = registered(&registry, "a");
+        let arrival = registry.register_arrival(PodUid::from("b"), departure.live());
+        departure.counters().add(io::Direction::ToUpstream, 7);
+        assert_eq!((arrival.to_upstream(), arrival.to_downstream()), (7, 0));
+        arrival.judge_by(judged());
+        registry.judge_again(&deny_all("shop"));
+        let ended = departure.unless_closed(pin!(std::future::pending())).await;
+        assert!(matches!(ended, Err(ConnectionError::PolicyChange)));
     }
 
     #[test]

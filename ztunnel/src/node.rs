@@ -21,6 +21,7 @@ use crate::labels::Labels;
 use crate::live::{Ending, Registry as LiveRegistry};
 use crate::names::Names;
 use crate::pods::Pods;
+use crate::residents::Residents;
 use crate::session::Follower;
 use crate::shared::{Seldom, Settings, Shared};
 use crate::workers::Workers;
@@ -79,6 +80,7 @@ impl Node {
             labels: Labels::new(traffic),
             live: Arc::new(LiveRegistry::default()),
             names: Names::default(),
+            residents: Residents::default(),
             source_warnings: Seldom::default(),
         });
         let environment = |source| ZtunnelError::Environment { what: "cannot start worker threads", source };

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discovery::{ResolveError, Route, Service, Upstream, Workload, is_loop, resolve};
+use discovery::{ResolveError, Route, Service, Unresolved, Upstream, Workload, is_loop, resolve};
 use hbone::client::Connect;
 use hbone::{DialError, Forwarded, TraceParent};
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
@@ -14,12 +14,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use types::{Authority, Identity, WorkloadUid};
 
-use crate::connect;
+use crate::connect::{self, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
+use crate::hand_over::{Client, Handover};
 use crate::labels::{baggage, log_party, service_labels};
 use crate::lane::{Lane, PoolKey};
-use crate::live::{Live, Path, Registered};
+use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
 
 /// The least time that one endpoint of several gets.
@@ -32,6 +33,18 @@ const WITHDRAWN: Duration = Duration::from_millis(500);
 enum Onward {
     Tcp(TcpStream),
     Hbone(hbone::Stream),
+    /// To an application on this node.
+    Local(ToApplication),
+}
+
+impl Onward {
+    fn carriage(&self) -> Carriage {
+        match self {
+            Self::Tcp(_) => Carriage::Tcp,
+            Self::Hbone(_) => Carriage::Hbone,
+            Self::Local(_) => Carriage::SameNode,
+        }
+    }
 }
 
 /// Carries one connection from accept to end.
@@ -45,7 +58,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAd
     if outcome.is_err() {
         connect::cut(&stream);
     }
-    end(&lane.shared, record, &live, outcome);
+    end(&lane.shared, record, &live, outcome.as_ref().err());
 }
 
 async fn carry(
@@ -59,8 +72,12 @@ async fn carry(
     let mut onward = Box::pin(connect(lane, live, record, destination)).await?;
     // By reference: a future keeps its arguments beside what it makes of them.
     match &mut onward {
-        Onward::Tcp(onward) => io::copy_bidirectional(stream, onward, &live.counters).await?,
-        Onward::Hbone(onward) => io::copy_bidirectional(stream, onward, &live.counters).await?,
+        Onward::Tcp(onward) => io::copy_bidirectional(stream, onward, live.counters()).await?,
+        Onward::Hbone(onward) => io::copy_bidirectional(stream, onward, live.counters()).await?,
+        Onward::Local(onward) => {
+            io::copy_bidirectional(stream, &mut onward.stream, live.counters()).await?;
+            onward.complete();
+        }
     }
     Ok(())
 }
@@ -84,7 +101,7 @@ async fn connect(
     destination: SocketAddr,
 ) -> Result<Onward, ConnectionError> {
     let source = lane.local_workload().await?;
-    let client = Client { address: live.source, workload: &source, deadline: Instant::now() + CONNECT_DEADLINE };
+    let client = Client { live, workload: &source, deadline: Instant::now() + CONNECT_DEADLINE };
     let mut failed: Vec<WorkloadUid> = Vec::new();
     let mut last: Option<(Route, ConnectionError)> = None;
     let mut may_ask_again = true;
@@ -96,18 +113,19 @@ async fn connect(
         let withdrawn = withdrawn(lane, route.upstream().map(|upstream| Arc::clone(&upstream.workload)));
         let outcome = tokio::select! {
             biased;
-            outcome = attempt(lane, &client, &mut route, &failed) => outcome,
+            outcome = attempt(lane, &client, record, &mut route, &failed) => outcome,
             () = withdrawn => Err(ConnectionError::Withdrawn),
         };
         let error = match outcome {
             Ok(onward) => {
                 describe(lane, live.live(), record, &source, &route);
-                let (actual, is_hbone) = (record.destination_address, matches!(onward, Onward::Hbone(_)));
-                let _ = live.path.set(Path { original: Some(destination.to_string()), actual, is_hbone });
+                let (actual, carriage) = (record.destination_address, onward.carriage());
+                let _ = live.path.set(Path { original: Some(destination.to_string()), actual, carriage });
                 return Ok(onward);
             }
             Err(error) => error,
         };
+        record.end_arrival(&lane.shared, &error);
         let is_late = Instant::now() >= client.deadline;
         // Its endpoint left the mesh or joined it while this waited: what failed is no longer the way there.
         if !is_late && error.permits_another_endpoint() && is_outdated(lane, &route) {
@@ -158,13 +176,6 @@ async fn withdrawn(lane: &Lane, used: Option<Arc<Workload>>) {
     sleep(WITHDRAWN).await;
 }
 
-/// Who connects, and until when.
-struct Client<'a> {
-    address: SocketAddr,
-    workload: &'a Arc<Workload>,
-    deadline: Instant,
-}
-
 /// Nobody is left to try: what went wrong last says more than that nothing is left.
 fn give_up(
     lane: &Lane,
@@ -187,6 +198,7 @@ fn give_up(
 async fn attempt(
     lane: &Arc<Lane>,
     client: &Client<'_>,
+    record: &mut Record,
     route: &mut Route,
     failed: &[WorkloadUid],
 ) -> Result<Onward, ConnectionError> {
@@ -194,27 +206,35 @@ async fn attempt(
         let answers = lane.shared.names.resolve(unresolved.hostname()).await?;
         *route = unresolved.clone().resolved(&answers, &mut rand::rng())?;
     }
+    let handover = Handover::find(&lane.shared, client, route);
+    if let Some(handover) = &handover {
+        *route = handover.route();
+    }
     let deadline = match route.upstream() {
         Some(upstream) => attempt_deadline(lane, upstream, failed, client.deadline),
         None => client.deadline,
     };
+    if let Some(handover) = handover {
+        let stream = handover.carry_out(&lane.shared, client, record, deadline).await?;
+        return Ok(Onward::Local(ToApplication::new(stream)));
+    }
     match route {
         Route::Passthrough { destination, .. } | Route::Tcp { destination, .. } => {
-            Ok(Onward::Tcp(connect::tcp(lane, *destination, None, deadline).await?))
+            Ok(Onward::Tcp(connect::tcp(&lane.shared, &lane.pod, *destination, None, deadline).await?))
         }
         Route::Hbone { destination, authority, expected, upstream } => {
             let key = PoolKey {
                 source: client.workload.identity(),
                 expected: expected.clone(),
                 destination: *destination,
-                source_ip: client.address.ip(),
+                source_ip: client.live.source.ip(),
             };
             let request = request(client, authority, upstream.service.as_deref());
             Ok(Onward::Hbone(tunnel(lane, key, &request, deadline).await?))
         }
-        // A name was resolved above, or led to an error.
-        Route::Unresolved(unresolved) => {
-            Err(ResolveError::NoAddress { workload: unresolved.upstream.workload.uid.clone() }.into())
+        // A name was resolved above, or led to an error; what is handed over has left already.
+        Route::Unresolved(Unresolved { upstream, .. }) | Route::Local { upstream, .. } => {
+            Err(ResolveError::NoAddress { workload: upstream.workload.uid.clone() }.into())
         }
     }
 }
@@ -238,7 +258,7 @@ fn request(client: &Client<'_>, authority: &Authority, service: Option<&Service>
         authority: authority.clone(),
         baggage: Some(baggage(client.workload)),
         forwarded: Some(Forwarded {
-            client: Some(client.address),
+            client: Some(client.live.source),
             host: service.map(|service| service.hostname.clone()),
         }),
         traceparent: Some(TraceParent::random(&mut rand::rng())),
@@ -290,13 +310,21 @@ fn describe(lane: &Lane, live: &Arc<Live>, record: &mut Record, source: &Arc<Wor
             record.hbone_address = Some(authority.clone());
             identities = Some((source.identity(), upstream.workload.identity()));
         }
+        Route::Local { destination: address, upstream } => {
+            record.destination_address = *address;
+            identities = Some((source.identity(), upstream.workload.identity()));
+        }
         Route::Tcp { destination: address, .. } | Route::Passthrough { destination: address, .. } => {
             record.destination_address = *address;
         }
         Route::Unresolved(_) => {}
     }
     let (own, theirs) = identities.unzip();
-    let security = if own.is_some() { Security::MutualTls } else { Security::Unknown };
+    let security = match route {
+        Route::Hbone { .. } => Security::MutualTls,
+        Route::Local { .. } => Security::SameNode,
+        _ => Security::Unknown,
+    };
     let labels = ConnectionLabels {
         reporter: Reporter::Source,
         source: labels.workload(source, own.as_ref()),

@@ -16,7 +16,7 @@ use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::labels::{inbound_service, log_party, service_labels};
 use crate::lane::Lane;
-use crate::live::{Live, Path, Registered};
+use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
 
 /// Carries one connection from accept to end.
@@ -30,7 +30,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAd
     if outcome.is_err() {
         connect::cut(&stream);
     }
-    end(&lane.shared, record, &live, outcome);
+    end(&lane.shared, record, &live, outcome.as_ref().err());
 }
 
 async fn carry(
@@ -46,7 +46,7 @@ async fn carry(
         return Err(ConnectionError::Loop);
     }
     let mut onward = Box::pin(connect(lane, live, record, destination)).await?;
-    io::copy_bidirectional(stream, &mut onward, &live.counters).await?;
+    io::copy_bidirectional(stream, &mut onward, live.counters()).await?;
     Ok(())
 }
 
@@ -59,9 +59,10 @@ async fn connect(
     let workload = lane.local_workload().await?;
     describe(lane, live.live(), record, &workload, destination);
     authorise(&lane.shared, live, Attempt { workload: &workload, source: live.source, identity: None, destination })?;
-    let source = connect::kept_source(lane, live.source, destination);
-    let onward = connect::tcp(lane, destination, source, Instant::now() + CONNECT_DEADLINE).await?;
-    let _ = live.path.set(Path { original: None, actual: destination, is_hbone: false });
+    let source = connect::kept_source(&lane.shared.settings, live.source, destination);
+    let deadline = Instant::now() + CONNECT_DEADLINE;
+    let onward = connect::tcp(&lane.shared, &lane.pod, destination, source, deadline).await?;
+    let _ = live.path.set(Path { original: None, actual: destination, carriage: Carriage::Tcp });
     Ok(onward)
 }
 

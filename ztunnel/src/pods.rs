@@ -158,6 +158,7 @@ impl Pods {
                 drop(handle.spawn(accept::accept_loop(Arc::clone(&lane), role, listener)));
             }
         }
+        shared.residents.arrive(Arc::clone(&pod), watch);
         self.inner.metrics.started.increment();
         Ok(Running { pod, drain })
     }
@@ -166,6 +167,7 @@ impl Pods {
         let Some(running) = table.running.remove(uid) else { return };
         tracing::info!(pod = %uid, name = &*running.pod.name.name, ?how, "no longer serving a pod");
         self.inner.metrics.stopped.increment();
+        self.inner.shared.residents.leave(&running.pod);
         match how {
             Stop::Drain => running.drain.start_without_deadline(),
             Stop::AtOnce => {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::labels::Labels;
 use crate::live::Registry;
 use crate::names::Names;
+use crate::residents::Residents;
 
 /// How long a connection waits for discovery to learn of the pod it belongs to.
 pub(crate) const LOCAL_WORKLOAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) labels: Labels,
     pub(crate) live: Arc<Registry>,
     pub(crate) names: Names,
+    pub(crate) residents: Residents,
     /// Warnings about source addresses that cannot be kept.
     pub(crate) source_warnings: Seldom,
 }
@@ -67,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) hbone: hbone::Parameters,
     /// Describe the destination in the answer to CONNECT.
     pub(crate) response_baggage: bool,
+    /// Hand connections between two pods of the node over inside the process.
+    pub(crate) hands_over: bool,
     /// Log policy decisions at level info.
     pub(crate) authorization_info_log: bool,
 }
@@ -94,6 +98,7 @@ impl Settings {
                 ..hbone::Parameters::default()
             },
             response_baggage: config.response_baggage,
+            hands_over: config.same_node_handover,
             authorization_info_log: config.authorization_info_log,
         }
     }

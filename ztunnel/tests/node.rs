@@ -14,6 +14,9 @@ mod policy;
 #[path = "node/refusals.rs"]
 mod refusals;
 #[cfg(test)]
+#[path = "node/same_node.rs"]
+mod same_node;
+#[cfg(test)]
 #[path = "node/traffic.rs"]
 mod traffic;
 #[cfg(test)]

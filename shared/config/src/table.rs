@@ -124,6 +124,9 @@ knobs! {
         USER_TIMEOUT_ENABLED: bool = "false" "" [Ztunnel];
         /// Describes the destination workload in the answer to CONNECT.
         ENABLE_RESPONSE_BAGGAGE: bool = "true" "" [Ztunnel];
+        /// Hands connections between two captured pods of the node over inside the process, without a tunnel.
+        /// Policy, access log and metrics of both sides stay; `false` means HBONE there too.
+        SAME_NODE_HANDOVER: bool = "true" "" [Ztunnel];
         /// Logs policy decisions at level info instead of debug.
         AUTHZ_POLICY_INFO_LOGGING: bool = "false" "" [Ztunnel];
     }

@@ -39,6 +39,8 @@ pub struct Ztunnel {
     pub keepalive: Option<Keepalive>,
     /// Describe the destination in the answer to CONNECT.
     pub response_baggage: bool,
+    /// Hand connections between two pods of the node over inside the process.
+    pub same_node_handover: bool,
     /// Log policy decisions at level info.
     pub authorization_info_log: bool,
     /// Threads that carry connections.
@@ -181,6 +183,7 @@ impl Ztunnel {
             http2: http2(lookup)?,
             keepalive: keepalive(lookup)?,
             response_baggage: table::ENABLE_RESPONSE_BAGGAGE.read(lookup)?,
+            same_node_handover: table::SAME_NODE_HANDOVER.read(lookup)?,
             authorization_info_log: table::AUTHZ_POLICY_INFO_LOGGING.read(lookup)?,
             worker_threads: worker_threads(lookup, proxy.concurrency)?,
             drain_deadline: drain_deadline(lookup)?,

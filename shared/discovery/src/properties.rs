@@ -241,6 +241,7 @@ fn check_protocol(route: &Route, upstream: &Upstream) {
             assert_eq!(expected[0], workload.identity());
         }
         Route::Unresolved(_) => assert!(!workload.hostname.as_str().is_empty()),
+        Route::Local { .. } => unreachable!("only for who asks"),
         Route::Passthrough { .. } => unreachable!("has no upstream"),
     }
 }
@@ -330,6 +331,7 @@ fn random_meshes_reach_every_outcome() {
                 Ok(Route::Hbone { upstream, .. }) if upstream.service.is_some() => "service through a tunnel",
                 Ok(Route::Hbone { .. }) => "workload through a tunnel",
                 Ok(Route::Unresolved(_)) => "name to resolve",
+                Ok(Route::Local { .. }) => unreachable!("only for who asks"),
                 Err(ResolveError::Loop { .. }) => "loop",
                 Err(ResolveError::UnknownPort { .. }) => "unknown port",
                 Err(ResolveError::NoEndpoint { .. }) => "no endpoint",

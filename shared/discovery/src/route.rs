@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rand::{Rng, RngExt};
 use types::{Authority, Hostname, Identity, canonical_ip};
 
-use crate::model::{Protocol, Service, Workload};
+use crate::model::{NetworkMode, Protocol, Service, Workload};
 use crate::resolve::ResolveError;
+use crate::view::View;
 
 /// The port on which workloads accept HBONE.
 pub const HBONE_PORT: u16 = 15008;
@@ -40,17 +41,47 @@ pub enum Route {
         /// Who is reached.
         upstream: Upstream,
     },
+    /// To a workload that the same proxy serves, inside the process; see [`Route::handed_over`].
+    Local {
+        /// The workload's address and port.
+        destination: SocketAddr,
+        /// Who is reached.
+        upstream: Upstream,
+    },
     /// To a workload that has a name instead of addresses, which must be resolved first.
     Unresolved(Unresolved),
 }
 
 impl Route {
+    /// The same route without a tunnel, for a connection between two captured pods of the proxy's own node.
+    ///
+    /// `client` is the address that the connection came from.
+    /// Only an address of the source's own will do: whatever else a pod may connect from, its loopback for instance,
+    /// would come out of a tunnel as the pod's address, and must not be taken for somebody else's without one.
+    ///
+    /// The caller must itself serve the destination, otherwise the tunnel is the only way.
+    #[must_use]
+    pub fn handed_over(&self, view: &View, source: &Workload, client: IpAddr) -> Option<Self> {
+        let Self::Hbone { authority: Authority::Address(destination), upstream, .. } = self else { return None };
+        let target = &*upstream.workload;
+        let is_captured_here = |workload: &Workload| {
+            workload.protocol == Protocol::Hbone
+                && !workload.native_tunnel
+                && workload.network_mode == NetworkMode::Standard
+                && view.node() == Some(&workload.node)
+        };
+        let keeps_addresses =
+            source.addresses.contains(&canonical_ip(client)) && target.addresses.contains(&destination.ip());
+        let is_local = is_captured_here(source) && is_captured_here(target) && source.network == target.network;
+        (is_local && keeps_addresses).then(|| Self::Local { destination: *destination, upstream: upstream.clone() })
+    }
+
     /// Who was chosen; `None` when the connection is left alone, and so nobody else could be tried.
     #[must_use]
     pub fn upstream(&self) -> Option<&Upstream> {
         match self {
             Self::Passthrough { .. } => None,
-            Self::Tcp { upstream, .. } | Self::Hbone { upstream, .. } => Some(upstream),
+            Self::Tcp { upstream, .. } | Self::Hbone { upstream, .. } | Self::Local { upstream, .. } => Some(upstream),
             Self::Unresolved(unresolved) => Some(&unresolved.upstream),
         }
     }

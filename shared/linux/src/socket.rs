@@ -152,6 +152,27 @@ pub fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
     SockRef::from(socket).set_mark(mark).named(|| format!("setting mark {mark:#x}"))
 }
 
+/// Whether an address belongs to the calling thread's network namespace, as opposed to being reached through it.
+///
+/// The kernel tells it by letting a socket be bound to the address; where `ip_nonlocal_bind` is on it lets everything.
+///
+/// # Errors
+/// The kernel's, other than that the address is not of this host.
+pub fn is_own(ip: IpAddr) -> io::Result<bool> {
+    let address = SocketAddr::new(ip, 0);
+    let bind = || -> io::Result<()> {
+        let socket = tcp_socket(address)?;
+        // No port is taken: only the address is looked at.
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&address.into())
+    };
+    match bind() {
+        Ok(()) => Ok(!ip.is_unspecified() && !ip.is_multicast()),
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),
+        Err(error) => Err(error).named(|| format!("looking for {ip} among the own addresses")),
+    }
+}
+
 /// Whether sockets of this process, in this namespace, may carry a mark.
 ///
 /// # Errors

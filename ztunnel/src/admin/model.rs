@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tls::CertificateDetails;
 use types::NamespacedHostname;
 
-use crate::live::Live;
+use crate::live::{Carriage, Live};
 
 /// A text that is left out when it is empty.
 type Text = Arc<str>;
@@ -388,7 +388,11 @@ impl Connection {
             src: live.source,
             original_dst: path.original.clone(),
             actual_dst: path.actual,
-            protocol: if path.is_hbone { "HBONE" } else { "TCP" },
+            protocol: match path.carriage {
+                Carriage::Tcp => "TCP",
+                Carriage::Hbone => "HBONE",
+                Carriage::SameNode => "LOCAL",
+            },
         })
     }
 }

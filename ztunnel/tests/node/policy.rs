@@ -6,7 +6,7 @@ use types::NamespacedName;
 
 use crate::world::{World, is_cut, ping, rest};
 
-fn policy(name: &str, scope: Scope, action: Action, condition: Option<Match>) -> Authorization {
+pub(crate) fn policy(name: &str, scope: Scope, action: Action, condition: Option<Match>) -> Authorization {
     let rules = condition.map(|condition| Rule { clauses: vec![Clause { matches: vec![condition] }] });
     Authorization {
         key: NamespacedName::new("shop", name),
@@ -17,12 +17,12 @@ fn policy(name: &str, scope: Scope, action: Action, condition: Option<Match>) ->
     }
 }
 
-fn principal(name: &str) -> Match {
+pub(crate) fn principal(name: &str) -> Match {
     let principal = StringMatch::Exact(Arc::from(format!("cluster.local/ns/shop/sa/{name}")));
     Match { principals: vec![principal], ..Match::default() }
 }
 
-fn strict() -> Authorization {
+pub(crate) fn strict() -> Authorization {
     let nobody = Match { not_principals: vec![StringMatch::Presence], ..Match::default() };
     policy("strict", Scope::Namespace, Action::Deny, Some(nobody))
 }

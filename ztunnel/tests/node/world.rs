@@ -124,14 +124,20 @@ impl World {
 
     /// A pod on a node, captured and known to everybody.
     pub(crate) async fn pod(&self, node: usize, name: &str) -> TestPod {
+        let pod = self.captured(name);
+        let node = &self.nodes[node];
+        self.publish(node.workload(&pod));
+        assert_eq!(node.add(&pod).await, Answer::Acknowledged);
+        pod
+    }
+
+    /// A pod with redirect rules that nobody serves or knows yet.
+    pub(crate) fn captured(&self, name: &str) -> TestPod {
         let pod = self.stranger(name);
         in_netns(&pod.netns, || {
             redirect();
             Ok(())
         });
-        let node = &self.nodes[node];
-        self.publish(node.workload(&pod));
-        assert_eq!(node.add(&pod).await, Answer::Acknowledged);
         pod
     }
 

@@ -5,6 +5,7 @@ use crate::fixtures::{
     address, authority, balancing, endpoint, gateway, ip, pod, ports, random, service, socket, text, world,
 };
 use crate::model::{Destination, Health, IpFamilies, NetworkMode, Protocol, Scope, Visibility, WeightedWaypoint};
+use crate::writer::Writer;
 
 fn client() -> Workload {
     pod("client", "client", "10.0.0.200")
@@ -354,4 +355,51 @@ fn the_nearest_endpoint_is_chosen_from_where_the_source_is() {
         let route = resolve(&view, &source, socket("10.96.0.1:80"), &[], &mut random(seed)).unwrap();
         assert_eq!(name(&route), "near");
     }
+}
+
+#[test]
+fn two_captured_pods_of_the_own_node_need_no_tunnel() {
+    let (_writer, view) = world([endpoint("a/x.example", "one", "10.0.0.1")], [service("a/x.example", "10.96.0.1")]);
+    for destination in ["10.96.0.1:80", "10.0.0.1:8080"] {
+        let route = route(&view, destination).unwrap();
+        let Some(Route::Local { destination, upstream }) = route.handed_over(&view, &client(), ip("10.0.0.200")) else {
+            panic!("not handed over")
+        };
+        assert_eq!((destination, upstream), (socket("10.0.0.1:8080"), route.upstream().unwrap().clone()));
+    }
+}
+
+#[test]
+fn everybody_else_keeps_the_tunnel() {
+    let near = || pod("a", "one", "10.0.0.1");
+    let handed_over = |source: &Workload, target: Workload, from: &str| {
+        let (_writer, view) = world([target], []);
+        let route = resolve(&view, source, socket("10.0.0.1:80"), &[], &mut random(1)).unwrap();
+        route.handed_over(&view, source, ip(from)).is_some()
+    };
+    assert!(handed_over(&client(), near(), "10.0.0.200"));
+    assert!(handed_over(&client(), near(), "::ffff:10.0.0.200"));
+    for from in ["127.0.0.1", "10.0.0.201", "::1"] {
+        assert!(!handed_over(&client(), near(), from), "what is not the source's address comes from {from}");
+    }
+    for target in [
+        Workload { node: text("node-2"), ..near() },
+        Workload { protocol: Protocol::Tcp, ..near() },
+        Workload { native_tunnel: true, ..near() },
+    ] {
+        assert!(!handed_over(&client(), target.clone(), "10.0.0.200"), "{target:?}");
+    }
+    for source in [
+        Workload { node: text("node-2"), ..client() },
+        Workload { protocol: Protocol::Tcp, ..client() },
+        Workload { network_mode: NetworkMode::HostNetwork, ..client() },
+    ] {
+        assert!(!handed_over(&source, near(), "10.0.0.200"), "{source:?}");
+    }
+    // A proxy that serves any node does not know its own.
+    let mut writer = Writer::new("", None);
+    writer.upsert_workload(near());
+    let view = writer.view();
+    let route = resolve(&view, &client(), socket("10.0.0.1:80"), &[], &mut random(1)).unwrap();
+    assert_eq!(route.handed_over(&view, &client(), ip("10.0.0.200")), None);
 }

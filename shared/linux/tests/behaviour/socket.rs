@@ -144,3 +144,23 @@ fn root_of_a_namespace_may_mark_and_spoof() {
         assert_eq!(SockRef::from(&listener).mark().unwrap(), MARK);
     });
 }
+
+#[test]
+fn own_addresses_are_told_from_those_of_others() {
+    in_namespace(|| {
+        link::add_address("lo", "10.244.1.2".parse::<IpAddr>().unwrap().into()).unwrap();
+        link::add_address("lo", "fd00:1::2".parse::<IpAddr>().unwrap().into()).unwrap();
+        for (address, is_own) in [
+            ("10.244.1.2", true),
+            ("127.0.0.1", true),
+            ("fd00:1::2", true),
+            ("10.244.1.3", false),
+            ("fd00:1::3", false),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("224.0.0.1", false),
+        ] {
+            assert_eq!(socket::is_own(address.parse().unwrap()).unwrap(), is_own, "{address}");
+        }
+    });
+}
