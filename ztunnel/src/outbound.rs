@@ -218,18 +218,20 @@ async fn attempt(
         let stream = handover.carry_out(&lane.shared, client, record, deadline).await?;
         return Ok(Onward::Local(ToApplication::new(stream)));
     }
+    let (service, route) = (route.service(), &*route);
     match route {
         Route::Passthrough { destination, .. } | Route::Tcp { destination, .. } => {
             Ok(Onward::Tcp(connect::tcp(&lane.shared, &lane.pod, *destination, None, deadline).await?))
         }
-        Route::Hbone { destination, authority, expected, upstream } => {
+        Route::Hbone { destination, authority, expected, .. }
+        | Route::Waypoint { destination, authority, expected, .. } => {
             let key = PoolKey {
                 source: client.workload.identity(),
                 expected: expected.clone(),
                 destination: *destination,
                 source_ip: client.live.source.ip(),
             };
-            let request = request(client, authority, upstream.service.as_deref());
+            let request = request(client, authority, service.map(|service| &**service));
             Ok(Onward::Hbone(tunnel(lane, key, &request, deadline).await?))
         }
         // A name was resolved above, or led to an error; what is handed over has left already.
@@ -299,13 +301,12 @@ async fn dial(lane: &Lane, key: &PoolKey) -> Result<tls::TlsStream<TcpStream>, D
 /// Tells log and metrics who talks to whom.
 fn describe(lane: &Lane, live: &Arc<Live>, record: &mut Record, source: &Arc<Workload>, route: &Route) {
     let (labels, destination) = (&lane.shared.labels, route.upstream().map(|upstream| &upstream.workload));
-    let service = match route {
-        Route::Passthrough { service, .. } => service.as_ref(),
-        route => route.upstream().and_then(|upstream| upstream.service.as_ref()),
-    };
+    // What is addressed; through a waypoint, the destination is the waypoint's workload all the same.
+    let service = route.service();
     let mut identities: Option<(Identity, Identity)> = None;
     match route {
-        Route::Hbone { destination: address, authority, upstream, .. } => {
+        Route::Hbone { destination: address, authority, upstream, .. }
+        | Route::Waypoint { destination: address, authority, upstream, .. } => {
             record.destination_address = *address;
             record.hbone_address = Some(authority.clone());
             identities = Some((source.identity(), upstream.workload.identity()));
@@ -321,7 +322,7 @@ fn describe(lane: &Lane, live: &Arc<Live>, record: &mut Record, source: &Arc<Wor
     }
     let (own, theirs) = identities.unzip();
     let security = match route {
-        Route::Hbone { .. } => Security::MutualTls,
+        Route::Hbone { .. } | Route::Waypoint { .. } => Security::MutualTls,
         Route::Local { .. } => Security::SameNode,
         _ => Security::Unknown,
     };

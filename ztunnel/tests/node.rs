@@ -20,5 +20,8 @@ mod same_node;
 #[path = "node/traffic.rs"]
 mod traffic;
 #[cfg(test)]
+#[path = "node/waypoint.rs"]
+mod waypoint;
+#[cfg(test)]
 #[path = "node/world.rs"]
 mod world;

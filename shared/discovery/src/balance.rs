@@ -13,8 +13,18 @@ pub(crate) struct Wanted<'a> {
     pub(crate) source: &'a Workload,
     pub(crate) service: &'a Service,
     pub(crate) service_port: u16,
+    pub(crate) part: Part,
     /// Endpoints that were tried already.
     pub(crate) failed: &'a [WorkloadUid],
+}
+
+/// What the endpoint is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// To be the destination.
+    Destination,
+    /// To be the waypoint on the way to it; the service port is that of the reference.
+    Waypoint,
 }
 
 /// Chooses an endpoint and its port, at random by capacity among the best ones.
@@ -65,7 +75,12 @@ impl Wanted<'_> {
             && (is_reachable(endpoint) || self.is_behind_gateway(endpoint));
         let own = || endpoint.ports(key).and_then(|ports| ports.target(self.service_port));
         let common = || self.service.ports.target(self.service_port);
-        if is_usable { own().or_else(common) } else { None }
+        // The pods of a waypoint that is captured itself take HBONE on the port of the reference, listed or not.
+        let captured = || {
+            let has_port = endpoint.application_tunnel.is_some_and(|tunnel| tunnel.port.is_some());
+            (self.part == Part::Waypoint && has_port).then_some(self.service_port)
+        };
+        if is_usable { own().or_else(common).or_else(captured) } else { None }
     }
 
     fn is_behind_gateway(&self, endpoint: &Workload) -> bool {

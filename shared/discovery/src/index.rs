@@ -25,6 +25,8 @@ pub(crate) struct Index {
     pub(crate) workloads: HashMap<WorkloadUid, Arc<Workload>>,
     /// By address, the preferred workload first.
     pub(crate) addresses: HashMap<NetworkAddress, List<Arc<Workload>>>,
+    /// Workloads that have a host name, by namespace and host name, the preferred one first.
+    pub(crate) named: HashMap<NamespacedHostname, List<Arc<Workload>>>,
     /// Workloads of the own node, the preferred one first.
     pub(crate) local: HashMap<LocalName, List<Arc<Workload>>>,
     pub(crate) groups: HashMap<NamespacedHostname, Arc<Group>>,

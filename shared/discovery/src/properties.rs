@@ -4,6 +4,7 @@
 
 mod mesh;
 mod model;
+mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -13,17 +14,18 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use types::{Identity, WorkloadUid};
 
-use crate::balance::{Wanted, pick};
+use crate::balance::{Part, Wanted, pick};
 use crate::fixtures::{balancing, endpoint, ip, key, pod, random, service, text};
 use crate::identities::IdentityChange;
 use crate::index::Group;
-use crate::model::{Mode, Protocol, Service, Workload};
+use crate::model::{Mode, Service, Workload};
 use crate::resolve::{ResolveError, resolve};
-use crate::route::{HBONE_PORT, Route, Upstream};
+use crate::route::{HBONE_PORT, Route};
 use crate::view::View;
 use crate::writer::Writer;
 use mesh::{Update, updates};
 use model::Model;
+use outcome::Case;
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
@@ -121,7 +123,8 @@ proptest! {
                 let service = model.service_at(&address, Some(&source.namespace)).map(|key| &model.services[&key]);
                 let workload = model.workload_at(&address).map(|uid| &model.workloads[&uid]);
                 let outcome = resolve(&view, source, *destination, &failed, &mut random(seed));
-                check_outcome(&model, source, service, workload, &outcome);
+                let case = Case { model: &model, source, destination: *destination, service, workload };
+                case.check(&outcome);
                 if let Some(upstream) = outcome.as_ref().ok().and_then(Route::upstream) {
                     prop_assert!(!failed.contains(&upstream.workload.uid));
                 }
@@ -158,7 +161,7 @@ proptest! {
         });
         let (service, source) = (service(name, "10.96.0.1"), pod("a", "client", "10.0.0.200"));
         let group = Group { service: None, endpoints: endpoints.map(std::sync::Arc::new).collect() };
-        let wanted = Wanted { source: &source, service: &service, service_port: 80, failed: &[] };
+        let wanted = Wanted { source: &source, service: &service, service_port: 80, part: Part::Destination, failed: &[] };
         let (mut counts, mut random) = (vec![0_u32; capacities.len()], random(seed));
         for _ in 0..ROUNDS {
             match pick(&group, &wanted, &mut random) {
@@ -177,84 +180,6 @@ proptest! {
     }
 }
 
-/// The sentences of the decision tree, read from the outcome backwards.
-fn check_outcome(
-    model: &Model,
-    source: &Workload,
-    service: Option<&Service>,
-    workload: Option<&Workload>,
-    outcome: &Result<Route, ResolveError>,
-) {
-    match outcome {
-        Ok(Route::Passthrough { service: None, .. }) => assert!(service.is_none() && workload.is_none()),
-        Ok(Route::Passthrough { service: Some(found), .. }) => {
-            assert_eq!(Some(&**found), service);
-            assert!(found.mode() == Mode::Passthrough && !needs_waypoint(found));
-        }
-        Ok(route) => {
-            let upstream = route.upstream().unwrap();
-            assert_eq!(upstream.service.as_deref(), service);
-            assert_eq!(upstream.workload.network, source.network);
-            check_protocol(route, upstream);
-            match service {
-                Some(service) => check_choice(model, source, service, upstream),
-                None => assert_eq!(Some(&*upstream.workload), workload),
-            }
-        }
-        Err(ResolveError::NeedsWaypoint { waypoint, .. }) => {
-            let of_service = service.into_iter().flat_map(|service| service.waypoints());
-            let of_workload = workload.filter(|_| service.is_none()).and_then(|workload| workload.waypoint.as_ref());
-            assert!(of_service.chain(of_workload).any(|known| known == waypoint));
-        }
-        Err(ResolveError::NeedsGateway { workload, .. }) => {
-            assert_ne!(model.workloads[workload].network, source.network);
-        }
-        Err(ResolveError::UnknownPort { service: key, port } | ResolveError::NoEndpoint { service: key, port }) => {
-            let service = service.unwrap();
-            assert_eq!(*key, service.key());
-            assert!(*port > 0 && service.mode() != Mode::Passthrough);
-        }
-        Err(ResolveError::NoAlternative { workload: uid }) => assert_eq!(*uid, workload.unwrap().uid),
-        Err(ResolveError::NoAddress { workload }) => assert!(model.workloads[workload].hostname.as_str().is_empty()),
-        Err(ResolveError::Loop { destination }) => assert!(destination.ip().is_loopback()),
-    }
-}
-
-/// Weighted waypoints without any weight are as good as none.
-fn needs_waypoint(service: &Service) -> bool {
-    service.waypoint.is_some() || service.weighted_waypoints.iter().any(|weighted| weighted.weight > 0)
-}
-
-fn check_protocol(route: &Route, upstream: &Upstream) {
-    let workload = &upstream.workload;
-    match route {
-        Route::Tcp { destination, .. } => {
-            assert_eq!(workload.protocol, Protocol::Tcp);
-            assert_eq!(destination.port(), upstream.port);
-            assert!(workload.addresses.contains(&destination.ip()));
-        }
-        Route::Hbone { destination, authority, expected, .. } => {
-            assert_eq!(workload.protocol, Protocol::Hbone);
-            assert_eq!(destination.port(), HBONE_PORT);
-            let asked = std::net::SocketAddr::new(destination.ip(), upstream.port);
-            assert_eq!(authority.to_string(), asked.to_string());
-            assert_eq!(expected[0], workload.identity());
-        }
-        Route::Unresolved(_) => assert!(!workload.hostname.as_str().is_empty()),
-        Route::Local { .. } => unreachable!("only for who asks"),
-        Route::Passthrough { .. } => unreachable!("has no upstream"),
-    }
-}
-
-fn check_choice(model: &Model, source: &Workload, service: &Service, upstream: &Upstream) {
-    let chosen = &upstream.workload;
-    assert!(!needs_waypoint(service));
-    assert!(chosen.ports(&service.key()).is_some());
-    assert!(service.accepts(chosen) && chosen.capacity > 0 && upstream.port > 0);
-    assert!(model::rank(service, source, chosen).is_some(), "{chosen:?} is out of scope");
-    assert!(model.workloads.contains_key(&chosen.uid));
-}
-
 #[test]
 fn failover_picks_the_highest_rank_only() {
     proptest!(config(200), |(updates in updates(40), scopes in mesh::scopes(), seed: u64)| {
@@ -265,7 +190,7 @@ fn failover_picks_the_highest_rank_only() {
             let endpoints = || model.workloads.values().filter(|workload| workload.ports(&key).is_some());
             let group = Group { service: None, endpoints: endpoints().cloned().map(std::sync::Arc::new).collect() };
             for source in model.workloads.values() {
-                let wanted = Wanted { source, service: &preferring, service_port: 80, failed: &[] };
+                let wanted = Wanted { source, service: &preferring, service_port: 80, part: Part::Destination, failed: &[] };
                 let picked = pick(&group, &wanted, &mut random(seed)).map(|(workload, _)| workload);
                 let usable = endpoints().filter(|endpoint| preferring.accepts(endpoint) && mesh::is_reachable(source, endpoint));
                 let ranks = usable.filter_map(|endpoint| Some((model::rank(&preferring, source, endpoint)?, endpoint)));
@@ -330,12 +255,14 @@ fn random_meshes_reach_every_outcome() {
                 Ok(Route::Tcp { .. }) => "workload in plaintext",
                 Ok(Route::Hbone { upstream, .. }) if upstream.service.is_some() => "service through a tunnel",
                 Ok(Route::Hbone { .. }) => "workload through a tunnel",
+                Ok(Route::Waypoint { service: Some(_), .. }) => "service through a waypoint",
+                Ok(Route::Waypoint { .. }) => "workload through a waypoint",
                 Ok(Route::Unresolved(_)) => "name to resolve",
                 Ok(Route::Local { .. }) => unreachable!("only for who asks"),
                 Err(ResolveError::Loop { .. }) => "loop",
                 Err(ResolveError::UnknownPort { .. }) => "unknown port",
                 Err(ResolveError::NoEndpoint { .. }) => "no endpoint",
-                Err(ResolveError::NeedsWaypoint { .. }) => "waypoint",
+                Err(ResolveError::UnknownWaypoint { .. }) => "unknown waypoint",
                 Err(ResolveError::NeedsGateway { .. }) => "gateway",
                 Err(ResolveError::NoAlternative { .. }) => "no alternative",
                 Err(ResolveError::NoAddress { .. }) => "no address",
@@ -345,6 +272,6 @@ fn random_meshes_reach_every_outcome() {
     }
     println!("{counts:?}");
     // Nothing has failed here, so that something else must be tried.
-    assert_eq!(counts.len(), 13, "{counts:?}");
+    assert_eq!(counts.len(), 15, "{counts:?}");
     assert!(counts.values().all(|count| *count >= 20), "{counts:?}");
 }

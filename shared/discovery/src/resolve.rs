@@ -6,9 +6,9 @@ use std::sync::Arc;
 use rand::Rng;
 use types::{NamespacedHostname, NetworkAddress, WorkloadUid, canonical_ip};
 
-use crate::balance::{self, Wanted};
-use crate::model::{GatewayAddress, Mode, Service, Workload};
-use crate::route::{Route, Unresolved, Upstream};
+use crate::balance::{self, Part, Wanted};
+use crate::model::{Destination, GatewayAddress, Mode, Service, Workload};
+use crate::route::{Role, Route, Unresolved, Upstream};
 use crate::view::View;
 use crate::waypoint;
 
@@ -40,9 +40,9 @@ pub enum ResolveError {
         /// The port that was asked for.
         port: u16,
     },
-    /// The connection must go through a waypoint, which this proxy cannot do yet.
-    #[error("{destination} must be reached through waypoint {waypoint}, which is not supported yet")]
-    NeedsWaypoint {
+    /// The connection must go through a waypoint that nothing is known about.
+    #[error("{destination} must be reached through waypoint {waypoint}, which is not known")]
+    UnknownWaypoint {
         /// The original destination.
         destination: SocketAddr,
         /// The waypoint.
@@ -90,6 +90,9 @@ pub fn is_loop(destination: SocketAddr) -> bool {
 ///
 /// A destination is first looked up among the virtual addresses of services, then among the addresses of workloads;
 /// what is neither is left alone.
+/// What has a waypoint goes through it, unless it comes from there; a service's waypoint is for who addresses the
+/// service, a workload's for who addresses the workload itself.
+/// When the waypoint cannot be used the connection fails: it is never made without.
 /// The workloads in `failed` are not chosen again: when connecting to a route's upstream fails before a byte was sent,
 /// add it and resolve once more, until that gives an error.
 ///
@@ -97,7 +100,7 @@ pub fn is_loop(destination: SocketAddr) -> bool {
 /// at the workload alone: traffic that was promised a waypoint's policy is never sent without.
 ///
 /// # Errors
-/// Each names what is missing. Waypoints and gateways are not followed yet, and never gone around.
+/// Each names what is missing. Gateways of other networks are not followed yet, and never gone around.
 pub fn resolve<R: Rng + ?Sized>(
     view: &View,
     source: &Workload,
@@ -109,77 +112,117 @@ pub fn resolve<R: Rng + ?Sized>(
     if is_loop(destination) {
         return Err(ResolveError::Loop { destination });
     }
-    let client = Some(&*source.namespace);
-    let Some(service) = view.service_by_vip(&source.network, destination.ip(), client) else {
+    let search = Search { view, source, destination, failed };
+    let Some(service) = view.service_by_vip(&source.network, destination.ip(), Some(&source.namespace)) else {
         let address = NetworkAddress { network: Arc::clone(&source.network), address: destination.ip() };
         return match view.workload_by_address(&address) {
-            Some(workload) if failed.contains(&workload.uid) => {
-                Err(ResolveError::NoAlternative { workload: workload.uid.clone() })
-            }
-            Some(workload) => to_workload(view, source, workload, destination),
+            Some(workload) => search.to_workload(workload, random),
             None => Ok(Route::Passthrough { destination, service: None }),
         };
     };
     if let Some(waypoint) = service.pick_waypoint(random) {
-        return Err(ResolveError::NeedsWaypoint { destination, waypoint: waypoint.clone() });
+        return search.through_waypoint(waypoint, Some(Arc::clone(&service)), random);
     }
     if service.mode() == Mode::Passthrough {
         return Ok(Route::Passthrough { destination, service: Some(service) });
     }
-    let upstream = to_service(view, source, service, destination.port(), failed, random)?;
-    connect(source, upstream, destination)
+    let upstream = search.endpoint(service, destination.port(), Part::Destination, random)?;
+    search.connect(upstream, destination.ip(), Role::Destination)
 }
 
-fn to_service<R: Rng + ?Sized>(
-    view: &View,
-    source: &Workload,
-    service: Arc<Service>,
-    port: u16,
-    failed: &[WorkloadUid],
-    random: &mut R,
-) -> Result<Upstream, ResolveError> {
-    let key = service.key();
-    if service.ports.port(port).is_none() {
-        return Err(ResolveError::UnknownPort { service: key, port });
-    }
-    let group = view.group(&key).unwrap_or_default();
-    let wanted = Wanted { source, service: &service, service_port: port, failed };
-    let Some((workload, target)) = balance::pick(&group, &wanted, random) else {
-        return Err(ResolveError::NoEndpoint { service: key, port });
-    };
-    Ok(Upstream { workload: Arc::clone(workload), service: Some(service), port: target })
-}
-
-fn to_workload(
-    view: &View,
-    source: &Workload,
-    workload: Arc<Workload>,
+/// What a connection is resolved from.
+struct Search<'a> {
+    view: &'a View,
+    source: &'a Workload,
+    /// The original destination.
     destination: SocketAddr,
-) -> Result<Route, ResolveError> {
-    if let Some(waypoint) = &workload.waypoint
-        && !waypoint::is_served_by(view, waypoint, source)
-    {
-        return Err(ResolveError::NeedsWaypoint { destination, waypoint: waypoint.clone() });
-    }
-    let upstream = Upstream { workload, service: None, port: destination.port() };
-    connect(source, upstream, destination)
+    failed: &'a [WorkloadUid],
 }
 
-fn connect(source: &Workload, upstream: Upstream, destination: SocketAddr) -> Result<Route, ResolveError> {
-    let workload = &upstream.workload;
-    if workload.network != source.network {
-        return Err(ResolveError::NeedsGateway {
-            workload: workload.uid.clone(),
-            network: Arc::clone(&workload.network),
-            gateway: workload.network_gateway.clone(),
-        });
-    }
-    match address(&upstream, destination.ip()) {
-        Some(ip) => Ok(upstream.route(ip)),
-        None if workload.hostname.as_str().is_empty() => {
-            Err(ResolveError::NoAddress { workload: workload.uid.clone() })
+impl Search<'_> {
+    fn to_workload<R: Rng + ?Sized>(&self, workload: Arc<Workload>, random: &mut R) -> Result<Route, ResolveError> {
+        if let Some(waypoint) = &workload.waypoint
+            && !waypoint::is_served_by(self.view, waypoint, self.source)
+        {
+            return self.through_waypoint(waypoint, None, random);
         }
-        None => Ok(Route::Unresolved(Unresolved { upstream, destination })),
+        let upstream = self.itself(workload, self.destination.port())?;
+        self.connect(upstream, self.destination.ip(), Role::Destination)
+    }
+
+    /// Follows a reference: to a service, or else to a workload.
+    fn through_waypoint<R: Rng + ?Sized>(
+        &self,
+        waypoint: &GatewayAddress,
+        service: Option<Arc<Service>>,
+        random: &mut R,
+    ) -> Result<Route, ResolveError> {
+        let (view, port) = (self.view, waypoint.hbone_mtls_port);
+        let (found, workload, wanted) = match &waypoint.destination {
+            Destination::Hostname(key) => (view.service(key), view.workload_by_hostname(key), self.destination.ip()),
+            Destination::Address(at) => {
+                let found = view.service_by_vip(&at.network, at.address, Some(&self.source.namespace));
+                (found, view.workload_by_address(at), at.address)
+            }
+        };
+        let upstream = match (found, workload) {
+            (Some(found), _) => self.endpoint(found, port, Part::Waypoint, random)?,
+            (None, Some(workload)) => self.itself(workload, port)?,
+            (None, None) => {
+                let waypoint = waypoint.clone();
+                return Err(ResolveError::UnknownWaypoint { destination: self.destination, waypoint });
+            }
+        };
+        self.connect(upstream, wanted, Role::Waypoint(service))
+    }
+
+    /// A workload that was meant itself, which nobody can stand in for.
+    fn itself(&self, workload: Arc<Workload>, port: u16) -> Result<Upstream, ResolveError> {
+        if self.failed.contains(&workload.uid) {
+            return Err(ResolveError::NoAlternative { workload: workload.uid.clone() });
+        }
+        Ok(Upstream { workload, service: None, port })
+    }
+
+    /// One of a service's endpoints.
+    fn endpoint<R: Rng + ?Sized>(
+        &self,
+        service: Arc<Service>,
+        port: u16,
+        part: Part,
+        random: &mut R,
+    ) -> Result<Upstream, ResolveError> {
+        let key = service.key();
+        // An endpoint of a waypoint may know the port although its service does not list it.
+        if part == Part::Destination && service.ports.port(port).is_none() {
+            return Err(ResolveError::UnknownPort { service: key, port });
+        }
+        let group = self.view.group(&key).unwrap_or_default();
+        let wanted = Wanted { source: self.source, service: &service, service_port: port, part, failed: self.failed };
+        let Some((workload, target)) = balance::pick(&group, &wanted, random) else {
+            return Err(ResolveError::NoEndpoint { service: key, port });
+        };
+        Ok(Upstream { workload: Arc::clone(workload), service: Some(service), port: target })
+    }
+
+    fn connect(&self, upstream: Upstream, wanted: IpAddr, role: Role) -> Result<Route, ResolveError> {
+        let workload = &upstream.workload;
+        if workload.network != self.source.network {
+            return Err(ResolveError::NeedsGateway {
+                workload: workload.uid.clone(),
+                network: Arc::clone(&workload.network),
+                gateway: workload.network_gateway.clone(),
+            });
+        }
+        let chosen = address(&upstream, wanted);
+        if chosen.is_none() && workload.hostname.as_str().is_empty() {
+            return Err(ResolveError::NoAddress { workload: workload.uid.clone() });
+        }
+        let unresolved = Unresolved { upstream, destination: self.destination, role };
+        Ok(match chosen {
+            Some(ip) => unresolved.at(ip),
+            None => Route::Unresolved(unresolved),
+        })
     }
 }
 

@@ -41,6 +41,19 @@ pub enum Route {
         /// Who is reached.
         upstream: Upstream,
     },
+    /// Through a waypoint, which decides what becomes of the connection.
+    Waypoint {
+        /// Where the waypoint accepts HBONE.
+        destination: SocketAddr,
+        /// What the waypoint is asked for: the original destination, untranslated.
+        authority: Authority,
+        /// The identities that the waypoint may have, the chosen workload's own first.
+        expected: Vec<Identity>,
+        /// The waypoint's workload that was chosen, and its service.
+        upstream: Upstream,
+        /// The service that the connection is for; `None` when a workload was addressed itself.
+        service: Option<Arc<Service>>,
+    },
     /// To a workload that the same proxy serves, inside the process; see [`Route::handed_over`].
     Local {
         /// The workload's address and port.
@@ -76,12 +89,28 @@ impl Route {
         (is_local && keeps_addresses).then(|| Self::Local { destination: *destination, upstream: upstream.clone() })
     }
 
+    /// The service that the application addressed, as opposed to that of a waypoint on the way.
+    #[must_use]
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        match self {
+            Self::Passthrough { service, .. } | Self::Waypoint { service, .. } => service.as_ref(),
+            Self::Unresolved(Unresolved { role: Role::Waypoint(service), .. }) => service.as_ref(),
+            Self::Unresolved(Unresolved { upstream, .. }) => upstream.service.as_ref(),
+            Self::Tcp { upstream, .. } | Self::Hbone { upstream, .. } | Self::Local { upstream, .. } => {
+                upstream.service.as_ref()
+            }
+        }
+    }
+
     /// Who was chosen; `None` when the connection is left alone, and so nobody else could be tried.
     #[must_use]
     pub fn upstream(&self) -> Option<&Upstream> {
         match self {
             Self::Passthrough { .. } => None,
-            Self::Tcp { upstream, .. } | Self::Hbone { upstream, .. } | Self::Local { upstream, .. } => Some(upstream),
+            Self::Tcp { upstream, .. }
+            | Self::Hbone { upstream, .. }
+            | Self::Waypoint { upstream, .. }
+            | Self::Local { upstream, .. } => Some(upstream),
             Self::Unresolved(unresolved) => Some(&unresolved.upstream),
         }
     }
@@ -114,6 +143,20 @@ impl Upstream {
         }
     }
 
+    /// The route through this upstream, a waypoint, at one of its addresses.
+    ///
+    /// Always a tunnel, whatever the workload's protocol says: waypoints end HBONE themselves and are not captured.
+    #[must_use]
+    pub fn waypoint_route(self, ip: IpAddr, destination: SocketAddr, service: Option<Arc<Service>>) -> Route {
+        Route::Waypoint {
+            destination: SocketAddr::new(canonical_ip(ip), self.port),
+            authority: Authority::Address(destination),
+            expected: self.expected_identities(),
+            upstream: self,
+            service,
+        }
+    }
+
     /// The workload's identity, and those that the service accepts for any endpoint.
     fn expected_identities(&self) -> Vec<Identity> {
         let own = self.workload.identity();
@@ -130,6 +173,17 @@ pub struct Unresolved {
     pub upstream: Upstream,
     /// Where the application wanted to connect to.
     pub destination: SocketAddr,
+    /// What the chosen workload is to the connection.
+    pub role: Role,
+}
+
+/// What a chosen workload is to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Its destination.
+    Destination,
+    /// The waypoint on the way to this service, or to a workload that was addressed itself.
+    Waypoint(Option<Arc<Service>>),
 }
 
 impl Unresolved {
@@ -137,6 +191,14 @@ impl Unresolved {
     #[must_use]
     pub fn hostname(&self) -> &Hostname {
         &self.upstream.workload.hostname
+    }
+
+    /// The route at this address of the upstream.
+    pub(crate) fn at(self, ip: IpAddr) -> Route {
+        match self.role {
+            Role::Destination => self.upstream.route(ip),
+            Role::Waypoint(service) => self.upstream.waypoint_route(ip, self.destination, service),
+        }
     }
 
     /// The route to one of the addresses that the name has: at random, of the original destination's family if possible.
@@ -154,6 +216,6 @@ impl Unresolved {
         }
         let ip = candidates.get(random.random_range(0..candidates.len())).copied();
         let ip = ip.unwrap_or_else(|| self.destination.ip());
-        Ok(self.upstream.route(ip))
+        Ok(self.at(ip))
     }
 }

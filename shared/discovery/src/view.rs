@@ -53,6 +53,12 @@ impl View {
         self.index.addresses.pin().get(address).and_then(|workloads| workloads.first()).cloned()
     }
 
+    /// The workload of this namespace that has this host name instead of addresses, the preferred one of several.
+    #[must_use]
+    pub fn workload_by_hostname(&self, key: &NamespacedHostname) -> Option<Arc<Workload>> {
+        self.index.named.pin().get(key).and_then(|workloads| workloads.first()).cloned()
+    }
+
     /// The service with this key.
     #[must_use]
     pub fn service(&self, key: &NamespacedHostname) -> Option<Arc<Service>> {

@@ -52,6 +52,7 @@ impl Writer {
             node,
             workloads: papaya::HashMap::new(),
             addresses: papaya::HashMap::new(),
+            named: papaya::HashMap::new(),
             local: papaya::HashMap::new(),
             groups: papaya::HashMap::new(),
             vips: papaya::HashMap::new(),
@@ -120,6 +121,7 @@ impl Writer {
         drop(workloads);
         let (old, new) = (old.as_ref(), new.as_ref());
         self.index_addresses(uid, old, new);
+        self.index_name(uid, old, new);
         self.index_local(uid, old, new);
         self.count_identity(old, new);
         self.index_endpoint(uid, old, new);
@@ -137,6 +139,21 @@ impl Writer {
         };
         taken.iter().for_each(|address| put(address, new));
         left.difference(&taken).for_each(|address| put(address, None));
+    }
+
+    fn index_name(&self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
+        let (left, taken) = (old.and_then(|old| old.named()), new.and_then(|new| new.named()));
+        let put = |name, workload| {
+            let order = |left: &Arc<Workload>, right: &Arc<Workload>| index::prefer(left, right);
+            index::put(&self.index.named, name, |other| other.uid == *uid, order, workload);
+        };
+        let is_elsewhere = left != taken;
+        if let Some(name) = taken {
+            put(name, new.cloned());
+        }
+        if let Some(name) = left.filter(|_| is_elsewhere) {
+            put(name, None);
+        }
     }
 
     fn index_local(&mut self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {

@@ -19,7 +19,7 @@ fn group(service: &Service, endpoints: Vec<Workload>) -> Group {
 /// How often each endpoint is chosen.
 fn shares(service: &Service, source: &Workload, endpoints: Vec<Workload>, rounds: usize) -> BTreeMap<String, usize> {
     let group = group(service, endpoints);
-    let wanted = Wanted { source, service, service_port: 80, failed: &[] };
+    let wanted = Wanted { source, service, service_port: 80, part: Part::Destination, failed: &[] };
     let (mut counts, mut random) = (BTreeMap::new(), random(7));
     for _ in 0..rounds {
         if let Some((workload, _)) = pick(&group, &wanted, &mut random) {
@@ -36,7 +36,7 @@ fn chosen(service: &Service, source: &Workload, endpoints: Vec<Workload>) -> Vec
 fn port(service: &Service, endpoint: Workload) -> Option<u16> {
     let source = pod("a", "client", "10.0.0.200");
     let group = group(service, vec![endpoint]);
-    let wanted = Wanted { source: &source, service, service_port: 80, failed: &[] };
+    let wanted = Wanted { source: &source, service, service_port: 80, part: Part::Destination, failed: &[] };
     pick(&group, &wanted, &mut random(1)).map(|(_, port)| port)
 }
 
@@ -105,7 +105,8 @@ fn endpoints_that_failed_are_not_chosen_again() {
     );
     let (mut failed, mut order, mut random) = (Vec::new(), Vec::new(), random(3));
     loop {
-        let wanted = Wanted { source: &client, service: &service, service_port: 80, failed: &failed };
+        let wanted =
+            Wanted { source: &client, service: &service, service_port: 80, part: Part::Destination, failed: &failed };
         let Some((workload, _)) = pick(&group, &wanted, &mut random) else { break };
         order.push(workload.name.to_string());
         failed.push(workload.uid.clone());

@@ -122,6 +122,13 @@ impl Workload {
         }
     }
 
+    /// The namespace and host name by which waypoint references may mean the workload; `None` without a host name.
+    #[must_use]
+    pub fn named(&self) -> Option<NamespacedHostname> {
+        let hostname = Some(&self.hostname).filter(|hostname| !hostname.as_str().is_empty())?;
+        Some(NamespacedHostname { namespace: Arc::clone(&self.namespace), hostname: hostname.clone() })
+    }
+
     /// The workload's own ports for a service; `None` when it is not an endpoint of it.
     #[must_use]
     pub fn ports(&self, service: &NamespacedHostname) -> Option<&PortMap> {

@@ -122,7 +122,7 @@ fn a_gateway() -> impl Strategy<Value = GatewayAddress> {
 }
 
 fn port_map() -> impl Strategy<Value = PortMap> {
-    prop::collection::vec((select(vec![80, 80, 80, 81]), select(vec![0, 8080, 8080, 9090, 15006])), 0..4)
+    prop::collection::vec((select(vec![80, 80, 80, 81, 15008]), select(vec![0, 8080, 8080, 9090, 15006])), 0..4)
         .prop_map(|pairs| ports(&pairs))
 }
 
@@ -131,7 +131,7 @@ fn workload() -> impl Strategy<Value = Workload> {
         (uid(), chosen(&NAMESPACES), chosen(&["p", "q"]), chosen(&["one", "two"]), chosen(&["node-1", "node-2"]));
     let reach = (
         prop::collection::vec(chosen(&IPS).prop_map(ip), 0..3),
-        chosen(&["", "", "x.example"]),
+        chosen(&["", "", "x.example", "waypoint.example"]),
         chosen(&MOSTLY_ONE_NETWORK),
         any::<(bool, bool, bool)>(),
         option::weighted(0.2, a_gateway()),
@@ -161,7 +161,8 @@ fn workload() -> impl Strategy<Value = Workload> {
             health: if is_healthy { Health::Healthy } else { Health::Unhealthy },
             cluster_id: text(cluster),
             services: services.into_iter().collect(),
-            application_tunnel: has_tunnel.then_some(ApplicationTunnel { protocol: TunnelProtocol::None, port: None }),
+            application_tunnel: has_tunnel
+                .then_some(ApplicationTunnel { protocol: TunnelProtocol::None, port: Some(15088) }),
             locality: Locality { region: text(region), zone: text(zone), subzone: text("") },
             network_mode: if is_host && !is_captured { NetworkMode::HostNetwork } else { NetworkMode::Standard },
             capacity,

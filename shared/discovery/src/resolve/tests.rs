@@ -4,7 +4,10 @@ use super::*;
 use crate::fixtures::{
     address, authority, balancing, endpoint, gateway, ip, pod, ports, random, service, socket, text, world,
 };
-use crate::model::{Destination, Health, IpFamilies, NetworkMode, Protocol, Scope, Visibility, WeightedWaypoint};
+use crate::model::{
+    Destination, Health, HealthPolicy, IpFamilies, LoadBalancing, NetworkMode, Protocol, Scope, Visibility,
+    WeightedWaypoint,
+};
 use crate::writer::Writer;
 
 fn client() -> Workload {
@@ -145,41 +148,6 @@ fn an_address_of_a_host_is_an_unknown_destination() {
 }
 
 #[test]
-fn what_is_behind_a_waypoint_is_never_sent_around_it() {
-    let waypoint = Some(gateway("a/waypoint.example"));
-    let behind = Service { waypoint: waypoint.clone(), ..service("a/x.example", "10.96.0.1") };
-    let own = Workload { waypoint: waypoint.clone(), ..endpoint("a/y.example", "one", "10.0.0.1") };
-    let (_writer, view) = world([own], [behind, service("a/y.example", "10.96.0.2")]);
-    for destination in ["10.96.0.1:80", "10.96.0.1:4711", "10.0.0.1:80"] {
-        let error = route(&view, destination).unwrap_err();
-        assert!(
-            matches!(&error, ResolveError::NeedsWaypoint { waypoint: found, .. } if Some(found) == waypoint.as_ref())
-        );
-        assert!(error.to_string().contains("a/waypoint.example"), "{error}");
-    }
-    // What is addressed as a service does not pass a workload's waypoint.
-    assert_eq!(name(&route(&view, "10.96.0.2:80").unwrap()), "one");
-}
-
-#[test]
-fn a_services_waypoint_is_binding_where_a_workload_has_the_same_address() {
-    let behind = Service { waypoint: Some(gateway("a/waypoint.example")), ..service("a/x.example", "10.0.0.1") };
-    let (_writer, view) = world([endpoint("a/x.example", "one", "10.0.0.1")], [behind]);
-    assert!(matches!(route(&view, "10.0.0.1:80").unwrap_err(), ResolveError::NeedsWaypoint { .. }));
-}
-
-#[test]
-fn even_a_passthrough_service_does_not_get_around_its_waypoint() {
-    let through = Service {
-        waypoint: Some(gateway("a/waypoint.example")),
-        load_balancing: balancing(Mode::Passthrough, &[]),
-        ..service("a/x.example", "10.96.0.1")
-    };
-    let (_writer, view) = world([], [through]);
-    assert!(matches!(route(&view, "10.96.0.1:80").unwrap_err(), ResolveError::NeedsWaypoint { .. }));
-}
-
-#[test]
 fn weighted_waypoints_share_the_connections() {
     let weighted = |name: &str, weight| WeightedWaypoint { destination: gateway(name), weight };
     let picks = |weights: [u32; 2]| {
@@ -196,26 +164,6 @@ fn weighted_waypoints_share_the_connections() {
     assert!((850..950).contains(&one) && (50..150).contains(&two) && primary == 0, "{one} {two} {primary}");
     assert_eq!(picks([0, 1]), [0, 1000, 0]);
     assert_eq!(picks([0, 0]), [0, 0, 1000]);
-}
-
-#[test]
-fn a_waypoint_reaches_the_workload_that_it_serves() {
-    let waypoint_pod = endpoint("a/waypoint.example", "waypoint", "10.0.0.50");
-    let behind = Workload { waypoint: Some(gateway("a/waypoint.example")), ..pod("a", "one", "10.0.0.1") };
-    let (mut writer, view) =
-        world([waypoint_pod.clone(), behind.clone()], [service("a/waypoint.example", "10.96.0.50")]);
-    let from = |source: &Workload| resolve(&view, source, socket("10.0.0.1:80"), &[], &mut random(1));
-    assert_eq!(name(&from(&waypoint_pod).unwrap()), "one");
-    assert!(matches!(from(&client()).unwrap_err(), ResolveError::NeedsWaypoint { .. }));
-
-    // The reference may also be an address: of the service, or of the waypoint itself.
-    for place in ["/10.96.0.50", "/10.0.0.50"] {
-        let destination = Destination::Address(address(place));
-        let waypoint = Some(GatewayAddress { destination, hbone_mtls_port: 15008 });
-        writer.upsert_workload(Workload { waypoint, ..behind.clone() });
-        assert_eq!(name(&from(&waypoint_pod).unwrap()), "one", "{place}");
-        assert!(from(&client()).is_err(), "{place}");
-    }
 }
 
 #[test]
@@ -403,3 +351,5 @@ fn everybody_else_keeps_the_tunnel() {
     let route = resolve(&view, &client(), socket("10.0.0.1:80"), &[], &mut random(1)).unwrap();
     assert_eq!(route.handed_over(&view, &client(), ip("10.0.0.200")), None);
 }
+
+mod waypoints;

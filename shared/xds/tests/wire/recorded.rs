@@ -181,7 +181,10 @@ fn a_waypoint_is_never_gone_around() {
         ("10.20.3.20:8080", "agw/wp.agw.svc.cluster.local:15008"),
     ] {
         match recorded.resolve(CLIENT, destination) {
-            Err(ResolveError::NeedsWaypoint { waypoint: found, .. }) => assert_eq!(found.to_string(), waypoint),
+            Ok(Route::Waypoint { authority, upstream, .. }) => {
+                assert_eq!(authority.to_string(), destination);
+                assert_eq!(format!("{}:15008", upstream.service.unwrap().key()), waypoint);
+            }
             other => panic!("{destination}: {other:?}"),
         }
     }
