@@ -8,10 +8,14 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::{AuthorizationPolicy, PeerAuthentication};
 use kube::Resource;
+use kube::core::DynamicObject;
 use serde_json::Value;
 use types::NamespacedName;
 
 use crate::checked::Checked;
+
+/// The API group of Gateways.
+pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// Every object that the control plane reads.
 #[derive(Debug, Default)]
@@ -30,6 +34,10 @@ pub struct Objects {
     pub peer_authentications: Store<Checked<PeerAuthentication>>,
     /// Who may connect.
     pub authorization_policies: Store<Checked<AuthorizationPolicy>>,
+    /// Gateways, of which some are waypoints.
+    pub gateways: Store<DynamicObject>,
+    /// Their classes, which may say what waypoints serve.
+    pub gateway_classes: Store<DynamicObject>,
     /// The ConfigMaps that hold the root certificate.
     pub root_config_maps: Store<ConfigMap>,
 }
@@ -46,6 +54,8 @@ impl Objects {
             ("EndpointSlice", self.endpoint_slices.is_listed),
             ("PeerAuthentication", self.peer_authentications.is_listed),
             ("AuthorizationPolicy", self.authorization_policies.is_listed),
+            ("Gateway", self.gateways.is_listed),
+            ("GatewayClass", self.gateway_classes.is_listed),
             ("ConfigMap", self.root_config_maps.is_listed),
         ];
         listed.into_iter().filter(|(_, is_listed)| !is_listed).map(|(kind, _)| kind).collect()
@@ -74,6 +84,8 @@ impl Objects {
             (kinds::security::GROUP, "AuthorizationPolicy") => {
                 self.authorization_policies.apply(crate::checked::from_value(object)?);
             }
+            (GATEWAY_GROUP, "Gateway") => self.gateways.apply(serde_json::from_value(object)?),
+            (GATEWAY_GROUP, "GatewayClass") => self.gateway_classes.apply(serde_json::from_value(object)?),
             _ => return Ok(false),
         }
         Ok(true)

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::checked::Checked;
-use crate::objects::{Named, Objects, Store};
+use crate::objects::{GATEWAY_GROUP, Named, Objects, Store};
 use crate::roots;
 
 /// One step of the world: applied by its owner, in order.
@@ -48,6 +48,8 @@ pub(crate) fn start(client: &Client, drain: &drain::Watch) -> mpsc::Receiver<Cha
     watch.core::<ConfigMap>(|objects| &mut objects.root_config_maps, roots);
     watch.policies("PeerAuthentication", |objects| &mut objects.peer_authentications);
     watch.policies("AuthorizationPolicy", |objects| &mut objects.authorization_policies);
+    watch.gateways("Gateway", |objects| &mut objects.gateways);
+    watch.gateways("GatewayClass", |objects| &mut objects.gateway_classes);
     receiver
 }
 
@@ -74,6 +76,14 @@ impl Start<'_> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(kinds::security::GROUP, "v1", kind));
         let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
         let read = |object: DynamicObject| Checked::read(&object);
+        self.spawn(api, watcher::Config::default(), Sink { kind: kind.to_owned(), store, read });
+    }
+
+    /// Read as they are stored: what is wanted of them is little, and they come in many versions.
+    fn gateways(&self, kind: &str, store: fn(&mut Objects) -> &mut Store<DynamicObject>) {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GATEWAY_GROUP, "v1", kind));
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
+        let read = |object: DynamicObject| object;
         self.spawn(api, watcher::Config::default(), Sink { kind: kind.to_owned(), store, read });
     }
 

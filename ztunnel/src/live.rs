@@ -337,7 +337,7 @@ mod tests {
         departure.counters().add(io::Direction::ToUpstream, 7);
         assert_eq!((arrival.to_upstream(), arrival.to_downstream()), (7, 0));
         arrival.judge_by(judged());
-        registry.judge_again(&deny_all("shop"));
+        registry.judge_again(&deny_all("shop"), &discovery::Writer::new("", None).view());
         let ended = departure.unless_closed(pin!(std::future::pending())).await;
         assert!(matches!(ended, Err(ConnectionError::PolicyChange)));
     }

@@ -10,6 +10,7 @@ use kinds::{AuthorizationPolicy, PeerAuthentication};
 use proto::istio::security::Authorization;
 use proto::istio::workload::Locality;
 
+use super::waypoint::Waypoints;
 use super::{Options, authorization, peer_authentication};
 use crate::checked::Checked;
 use crate::objects::{Named, Objects};
@@ -26,6 +27,7 @@ pub(super) struct Index<'a> {
     services: HashMap<&'a str, ServicesOf<'a>>,
     /// Slices with endpoints of this pod that no selector made, by namespace and pod.
     slices_of_pods: HashMap<&'a str, HashMap<&'a str, Vec<&'a EndpointSlice>>>,
+    pub(super) waypoints: Waypoints<'a>,
     peer_authentications: peer_authentication::Effective<'a>,
     /// Policies that apply by label, by namespace; those of the root namespace apply in each.
     selecting: HashMap<&'a str, Vec<(&'a Checked<AuthorizationPolicy>, String)>>,
@@ -47,6 +49,7 @@ impl<'a> Index<'a> {
             localities: objects.nodes.iter().map(|node| (node.name(), locality(node.as_ref()))).collect(),
             services: HashMap::new(),
             slices_of_pods: HashMap::new(),
+            waypoints: Waypoints::new(objects, network(objects, options)),
             peer_authentications: peer_authentication::Effective::new(objects, &options.root_namespace),
             selecting: HashMap::new(),
             authorizations: Vec::new(),

@@ -24,6 +24,8 @@ pub(super) fn derive(service: &Service, index: &Index<'_>) -> Option<workload::S
         ports: tcp_ports(service).map(port).collect(),
         load_balancing: load_balancing(service, spec, index),
         ip_families: ip_families(spec).into(),
+        waypoint: index.waypoints.of_service(service),
+        weighted_waypoints: index.waypoints.weighted(service),
         canonical: true,
         ..workload::Service::default()
     })

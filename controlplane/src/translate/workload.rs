@@ -12,7 +12,7 @@ use types::TrustDomain;
 
 use super::index::Index;
 use super::service::{number, octets, tcp_ports};
-use super::{endpoint_slice, owner};
+use super::{endpoint_slice, owner, waypoint};
 use crate::objects::Named;
 
 /// Derives a workload; `None` for a pod that is over or has no address yet.
@@ -27,6 +27,7 @@ pub(super) fn derive(pod: &Pod, index: &Index<'_>) -> Option<Workload> {
     let has_own_tunnel = pod.label(labels::TUNNEL).is_some_and(|protocols| protocols.contains("http"));
     let node = spec.node_name.as_deref().unwrap_or_default();
     let workload_name = owner::workload_name(pod);
+    let own_gateway = index.waypoints.instance(pod);
     Some(Workload {
         uid: uid(pod, index),
         name: pod.name().to_owned(),
@@ -46,6 +47,8 @@ pub(super) fn derive(pod: &Pod, index: &Index<'_>) -> Option<Workload> {
         status: health(pod, status).into(),
         cluster_id: index.options.cluster_id.clone(),
         services: services(pod, spec, labels, index),
+        waypoint: if own_gateway.is_none() { index.waypoints.of_workload(pod) } else { None },
+        application_tunnel: own_gateway.and_then(waypoint::inbound_binding),
         locality: index.locality(node),
         network_mode: if spec.host_network == Some(true) { NetworkMode::HostNetwork } else { NetworkMode::Standard }
             .into(),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use controlplane::translate::Resources;
 use proto::istio::security::{self, Authorization, Match, StringMatch, string_match};
-use proto::istio::workload::{self, Locality, Port, Service, Workload, address, load_balancing};
+use proto::istio::workload::{self, Locality, Port, Service, Workload, address, gateway_address, load_balancing};
 use serde_json::{Map, Value, json};
 
 pub(crate) fn resources(resources: &Resources) -> Value {
@@ -44,7 +44,12 @@ fn workload(one: &Workload) -> Value {
     fields.object("services", services.collect());
     fields.object("locality", one.locality.as_ref().map(locality).unwrap_or_default());
     fields.choice("networkMode", workload::NetworkMode::try_from(one.network_mode).unwrap().as_str_name(), "STANDARD");
-    assert!(one.waypoint.is_none() && one.extensions.is_empty() && one.capacity.is_none(), "render what is derived");
+    fields.text("waypoint", &one.waypoint.as_ref().map(gateway).unwrap_or_default());
+    if let Some(tunnel) = &one.application_tunnel {
+        let protocol = workload::application_tunnel::Protocol::try_from(tunnel.protocol).unwrap().as_str_name();
+        fields.text("applicationTunnel", &format!("{protocol}/{}", tunnel.port));
+    }
+    assert!(one.extensions.is_empty() && one.capacity.is_none(), "render what is derived");
     fields.done()
 }
 
@@ -64,8 +69,21 @@ fn service(one: &Service) -> Value {
         fields.object("loadBalancing", inner.0);
     }
     fields.choice("ipFamilies", workload::IpFamilies::try_from(one.ip_families).unwrap().as_str_name(), "AUTOMATIC");
+    fields.text("waypoint", &one.waypoint.as_ref().map(gateway).unwrap_or_default());
+    let weighted = |one: &workload::WeightedWaypoint| {
+        json!(format!("{} {}%", gateway(one.destination.as_ref().unwrap()), one.weight))
+    };
+    fields.list("weightedWaypoints", list(&one.weighted_waypoints, weighted));
     fields.flag("canonical", one.canonical);
     fields.done()
+}
+
+fn gateway(one: &workload::GatewayAddress) -> String {
+    let place = match one.destination.as_ref().unwrap() {
+        gateway_address::Destination::Hostname(name) => format!("{}/{}", name.namespace, name.hostname),
+        gateway_address::Destination::Address(at) => format!("{}/{}", at.network, ip(&at.address).as_str().unwrap()),
+    };
+    format!("{place}:{}", one.hbone_mtls_port)
 }
 
 fn port(one: &Port) -> Value {

@@ -24,6 +24,11 @@ pub const DNS_CAPTURE: &str = "ambient.istio.io/dns-capture";
 /// Interfaces whose inbound traffic is treated as outbound.
 pub const REROUTE_VIRTUAL_INTERFACES: &str = "istio.io/reroute-virtual-interfaces";
 
+/// The share of the canary waypoint in percent, 0 to 100.
+pub const USE_WAYPOINT_CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
+/// How the pods of a waypoint that is captured itself take connections: `PROXY` or `NONE`, with `/<port>` at will.
+pub const WAYPOINT_INBOUND_BINDING: &str = "ambient.istio.io/waypoint-inbound-binding";
+
 /// Where the traffic of a service prefers to go: `PreferClose`, `PreferSameZone` or `PreferSameNode`.
 pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 /// `true` on an AuthorizationPolicy: evaluate and report, enforce nothing.

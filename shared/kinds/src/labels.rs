@@ -13,6 +13,11 @@ pub const ISTIO_INJECTION: &str = "istio-injection";
 pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 /// The namespace of the waypoint that [`USE_WAYPOINT`] names.
 pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// A second waypoint that takes the share of connections in the annotation
+/// [`USE_WAYPOINT_CANARY_WEIGHT`](crate::annotations::USE_WAYPOINT_CANARY_WEIGHT).
+pub const USE_WAYPOINT_CANARY: &str = "istio.io/use-waypoint-canary";
+/// The namespace of the waypoint that [`USE_WAYPOINT_CANARY`] names.
+pub const USE_WAYPOINT_CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
 /// What a waypoint serves: `service`, `workload`, `all` or `none`.
 pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 /// The Gateway that a generated pod belongs to.
