@@ -83,7 +83,7 @@ impl View {
         let ip = canonical_ip(ip);
         let address = NetworkAddress { network: Arc::clone(network), address: ip };
         let vips = self.index.vips.pin();
-        if let Some(service) = vips.get(&address).and_then(|services| best(services, client, None)) {
+        if let Some(service) = vips.get(&address).and_then(|services| best(services.iter(), client, None)) {
             return Some(Arc::clone(service));
         }
         let ranges = self.index.ranges.pin();
@@ -106,12 +106,24 @@ impl View {
         client: Option<&str>,
         preferred: Option<&str>,
     ) -> Option<Arc<Service>> {
+        self.service_by_hostname_if(hostname, client, preferred, |_any| true)
+    }
+
+    /// [`View::service_by_hostname`] among the services that `is_candidate` lets pass.
+    #[must_use]
+    pub fn service_by_hostname_if(
+        &self,
+        hostname: &str,
+        client: Option<&str>,
+        preferred: Option<&str>,
+        is_candidate: impl Fn(&Service) -> bool,
+    ) -> Option<Arc<Service>> {
         let hosts = self.index.hosts.pin();
         let services = match hostname.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => hosts.get(hostname.to_ascii_lowercase().as_str())?,
             false => hosts.get(hostname)?,
         };
-        best(services, client, preferred).cloned()
+        best(services.iter().filter(|service| is_candidate(service)), client, preferred).cloned()
     }
 
     /// Who is at an address, as a client of this namespace sees it: a workload before a service.
@@ -213,8 +225,12 @@ impl std::fmt::Debug for View {
     }
 }
 
-fn best<'a>(services: &'a [Arc<Service>], client: Option<&str>, preferred: Option<&str>) -> Option<&'a Arc<Service>> {
-    let visible = services.iter().filter(|service| service.is_visible_to(client));
+fn best<'a>(
+    services: impl Iterator<Item = &'a Arc<Service>>,
+    client: Option<&str>,
+    preferred: Option<&str>,
+) -> Option<&'a Arc<Service>> {
+    let visible = services.filter(|service| service.is_visible_to(client));
     first_max(visible, |service| {
         let namespace = Some(&*service.namespace);
         (client == namespace, service.is_canonical, preferred.is_some() && preferred == namespace)

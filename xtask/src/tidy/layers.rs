@@ -10,7 +10,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types", "linux", "proto"]),
     (1, &["policy", "routing", "discovery", "kinds", "config", "telemetry", "drain", "io", "echo"]),
-    (2, &["tls", "hbone", "xds", "zds"]),
+    (2, &["dns", "tls", "hbone", "xds", "zds"]),
     (3, &["identity"]),
     (4, &["ztunnel", "waypoint", "controlplane", "node", "lab"]),
     (5, &["aquifer", "end-to-end", "xtask"]),
