@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_millis(3500);
 const LINGER_ALONE: Duration = Duration::from_millis(250);
 
 /// How long to wait after a failed accept: no more files can be opened, and connections must end first.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,15 @@ pub(crate) fn open(port: u16, ipv6: bool, options: &ListenOptions) -> io::Result
     }
 }
 
+/// Waits for as long as the sockets of a pod that leaves the mesh go on.
+pub(crate) async fn linger(lane: &Lane) {
+    let linger = if lane.shared.settings.reuse_port { LINGER } else { LINGER_ALONE };
+    tokio::select! {
+        () = lane.process.draining() => {}
+        () = sleep(linger) => {}
+    }
+}
+
 /// Accepts until the pod leaves or the process ends; whoever was in the queue by then is still served.
 pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net::TcpListener) {
     let _guard = lane.drain.guard();
@@ -101,14 +110,7 @@ pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net:
     };
     accept_until(&lane, role, &listener, lane.drain.draining()).await;
     if !lane.process.is_draining() {
-        let linger = if lane.shared.settings.reuse_port { LINGER } else { LINGER_ALONE };
-        let end = async {
-            tokio::select! {
-                () = lane.process.draining() => {}
-                () = sleep(linger) => {}
-            }
-        };
-        accept_until(&lane, role, &listener, end).await;
+        accept_until(&lane, role, &listener, linger(&lane)).await;
     }
     // What is in the queue was promised a listener; the kernel resets it when the listener closes.
     let Ok(listener) = listener.into_std() else { return };

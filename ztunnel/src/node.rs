@@ -1,6 +1,7 @@
 //! The proxy without control plane and ports of its own: pods, connections and what follows them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::certificates;
 use crate::error::ZtunnelError;
 use crate::labels::Labels;
 use crate::live::{Ending, Registry as LiveRegistry};
+use crate::lookups::Lookups;
 use crate::names::Names;
 use crate::pods::Pods;
 use crate::residents::Residents;
@@ -42,6 +44,8 @@ pub struct Parts {
     pub policies: watch::Receiver<Arc<PolicySet>>,
     /// Certificates of local workloads.
     pub certificates: CertificateStore,
+    /// The servers that are asked for names that the mesh does not know.
+    pub name_servers: Vec<SocketAddr>,
     /// Where metrics are registered.
     pub registry: Registry,
     /// Where access records go.
@@ -68,7 +72,7 @@ impl Node {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(parts: Parts) -> Result<Self, ZtunnelError> {
-        let Parts { config, view, policies, certificates, registry, access, drain } = parts;
+        let Parts { config, view, policies, certificates, name_servers, registry, access, drain } = parts;
         let keeps_source = may_keep_source(&config)?;
         let traffic = TrafficMetrics::new(&registry);
         let shared = Arc::new(Shared {
@@ -81,6 +85,7 @@ impl Node {
             live: Arc::new(LiveRegistry::default()),
             names: Names::default(),
             residents: Residents::default(),
+            lookups: Lookups::new(&config, name_servers, &registry),
             source_warnings: Seldom::default(),
         });
         let environment = |source| ZtunnelError::Environment { what: "cannot start worker threads", source };
@@ -169,6 +174,7 @@ async fn sweep_labels(shared: Arc<Shared>) {
         sleep(SWEEP).await;
         changes.mark_unchanged();
         shared.labels.sweep(&shared.view);
+        shared.lookups.sweep(&shared.view);
     }
 }
 

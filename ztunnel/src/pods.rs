@@ -14,6 +14,7 @@ use zds::WorkloadInfo;
 use crate::accept;
 use crate::lane::{Lane, Pod};
 use crate::live::Ending;
+use crate::lookups;
 use crate::shared::Shared;
 use crate::workers::Workers;
 
@@ -144,6 +145,7 @@ impl Pods {
     fn start(&self, uid: &PodUid, info: &WorkloadInfo, netns: &NetNs) -> std::io::Result<Running> {
         let Inner { shared, workers, process, .. } = &*self.inner;
         let listeners = accept::listen(netns, &shared.settings, workers.handles().len())?;
+        let mut lookups = Some(lookups::listen(netns, &shared.settings, &shared.lookups.addresses)?);
         let pod = Arc::new(Pod { uid: uid.clone(), name: local_name(info), netns: netns.clone() });
         let (drain, watch) = process.child();
         for (handle, listeners) in workers.handles_from(spread(uid)).zip(listeners) {
@@ -154,6 +156,10 @@ impl Pods {
                 drain: watch.clone(),
                 process: process.clone(),
             });
+            // Lookups are few beside connections: one worker answers those of a pod.
+            if let Some(sockets) = lookups.take() {
+                drop(handle.spawn(lookups::serve(Arc::clone(&lane), sockets)));
+            }
             for (role, listener) in listeners {
                 drop(handle.spawn(accept::accept_loop(Arc::clone(&lane), role, listener)));
             }

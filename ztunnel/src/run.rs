@@ -26,7 +26,11 @@ use xds::node::NodeProxy;
 use crate::admin::{Admin, status_routes};
 use crate::channel;
 use crate::error::ZtunnelError;
+use crate::lookups;
 use crate::node::{Node, Parts};
+
+/// Where the name servers of the proxy's own pod are listed.
+const RESOLVER_CONFIGURATION: &str = "/etc/resolv.conf";
 
 /// How long answers of the proxy's own ports may go on when everything else is over.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -57,6 +61,7 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
         view,
         policies: policies_seen,
         certificates: certificates(&config),
+        name_servers: name_servers(&config),
         registry: registry.clone(),
         access: logging.access(),
         drain: drain.clone(),
@@ -121,6 +126,22 @@ fn certificates(config: &config::Ztunnel) -> CertificateStore {
     };
     let connect = channel::factory(config.ca.clone(), channel::Strength::of(config));
     CertificateStore::new(CaClient::new(connect, channel::token(&config.token), options), Clock::system())
+}
+
+/// The name servers of the proxy's own pod, which are read once: whoever changes them starts the pod anew.
+fn name_servers(config: &config::Ztunnel) -> Vec<SocketAddr> {
+    if config.dns.listen.is_empty() {
+        return Vec::new();
+    }
+    let text = std::fs::read_to_string(RESOLVER_CONFIGURATION).unwrap_or_else(|error| {
+        warn!(%error, path = RESOLVER_CONFIGURATION, "cannot read the name servers");
+        String::new()
+    });
+    let servers = lookups::name_servers(&text);
+    if servers.is_empty() {
+        warn!("there is no name server that pods can reach; lookups of names outside the mesh will fail");
+    }
+    servers
 }
 
 /// Starts the discovery client; without discovery server it is never ready, and no pod is ever served.

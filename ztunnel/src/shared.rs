@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::labels::Labels;
 use crate::live::Registry;
+use crate::lookups::Lookups;
 use crate::names::Names;
 use crate::residents::Residents;
 
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) live: Arc<Registry>,
     pub(crate) names: Names,
     pub(crate) residents: Residents,
+    pub(crate) lookups: Lookups,
     /// Warnings about source addresses that cannot be kept.
     pub(crate) source_warnings: Seldom,
 }

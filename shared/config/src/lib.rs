@@ -35,4 +35,4 @@ pub use mesh::ProxyConfig;
 pub use node::Node;
 pub use selector::{EnablementSelector, LabelSelector, Operator, Requirement};
 pub use value::{CompliancePolicy, Cpus, LogFormat, Threads, Value, duration_text, parse_duration};
-pub use ztunnel::{ControlEndpoint, Http2, InPod, Keepalive, Log, Own, Ports, Ztunnel};
+pub use ztunnel::{ControlEndpoint, Dns, Http2, InPod, Keepalive, Log, Own, Ports, Ztunnel};

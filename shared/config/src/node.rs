@@ -24,6 +24,8 @@ pub struct Node {
     pub enablement: Vec<EnablementSelector>,
     /// Capture IPv6 as well.
     pub ipv6: bool,
+    /// Capture name lookups, unless a pod says otherwise.
+    pub dns_capture: bool,
     /// Source address of health probes inside pods, IPv4.
     pub probe_source_v4: Ipv4Addr,
     /// Source address of health probes inside pods, IPv6.
@@ -54,6 +56,7 @@ impl Node {
             exclude_namespaces: table::EXCLUDE_NAMESPACES.read(lookup)?,
             enablement: enablement(lookup)?,
             ipv6: table::AMBIENT_IPV6.read(lookup)?,
+            dns_capture: table::AMBIENT_DNS_CAPTURE.read(lookup)?,
             probe_source_v4: match table::HOST_PROBE_SNAT_IP.read(lookup)? {
                 IpAddr::V4(ip) => ip,
                 ip @ IpAddr::V6(_) => return Err(wrong_family("HOST_PROBE_SNAT_IP", ip, "an IPv4 address")),

@@ -49,7 +49,7 @@ knobs! {
         /// The cluster when `ISTIO_META_CLUSTER_ID` is not set.
         CLUSTER_ID: String = "Kubernetes" "" [Ztunnel ControlPlane];
         /// The domain below which Services have their names.
-        CLUSTER_DOMAIN: String = "cluster.local" "" [ControlPlane];
+        CLUSTER_DOMAIN: String = "cluster.local" "" [Ztunnel ControlPlane];
         /// The trust domain of the mesh.
         TRUST_DOMAIN: TrustDomain = "cluster.local" "" [ControlPlane];
         /// The name of the component's own pod.
@@ -129,6 +129,20 @@ knobs! {
         SAME_NODE_HANDOVER: bool = "true" "" [Ztunnel];
         /// Logs policy decisions at level info instead of debug.
         AUTHZ_POLICY_INFO_LOGGING: bool = "false" "" [Ztunnel];
+    }
+    "Name lookups" {
+        /// Answers the name lookups of captured pods; anything but `true` (in any case) turns it off.
+        /// Without it: `DNS_CAPTURE` of the proxy metadata, then on.
+        ISTIO_META_DNS_CAPTURE: Option<String> = "" "" [Ztunnel];
+        /// Where lookups are answered inside pods, over UDP and TCP: `localhost:<port>`, which is both loopback
+        /// addresses, or an IP address with a port. The redirection rules lead to port 15053 of the loopback addresses.
+        /// Without it: `DNS_PROXY_ADDR` of the proxy metadata, then `localhost:15053`.
+        ISTIO_META_DNS_PROXY_ADDR: Option<String> = "" "" [Ztunnel];
+        /// The namespace that is preferred where several define a host name and none is the client's or canonical.
+        PREFERED_SERVICE_NAMESPACE: Option<String> = "" "" [Ztunnel];
+        /// Redirects the name lookups of captured pods to the node proxy, where it answers them.
+        /// The annotation `ambient.istio.io/dns-capture` on a pod overrides it.
+        AMBIENT_DNS_CAPTURE: bool = "true" "" [Node];
     }
     "Threads and shutdown" {
         /// Worker threads: a count, `0` for one per CPU, or a share of the CPUs in percent.
@@ -232,7 +246,6 @@ pub const NOT_HONOURED: &[(&str, &str)] = &[
     ("PROXY_WORKLOAD_INFO", "there is no dedicated mode"),
     ("LOCAL_XDS_PATH", "discovery comes from the control plane alone"),
     ("LOCAL_XDS", "discovery comes from the control plane alone"),
-    ("PREFERED_SERVICE_NAMESPACE", "there is no DNS proxy"),
     ("XDS_ON_DEMAND", "discovery is subscribed to as a whole"),
     ("LOCALHOST_APP_TUNNEL", "application tunnels are reached on the pod's address"),
     ("UNSTABLE_ENABLE_SOCKS5", "there is no SOCKS listener"),

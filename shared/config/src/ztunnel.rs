@@ -1,5 +1,7 @@
 //! The node proxy's configuration.
 
+mod dns;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use crate::{
     CompliancePolicy, ConfigError, Cpus, LogFormat, Lookup, ProxyConfig, RootSource, ServerAddress, Threads, Token,
     Value, duration_text, table,
 };
+
+pub use dns::Dns;
 
 /// What the node proxy is told; serialized it is the `config` of a configuration dump, without secrets.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +37,8 @@ pub struct Ztunnel {
     pub compliance_policy: Option<CompliancePolicy>,
     /// Sockets inside pods.
     pub in_pod: InPod,
+    /// Name lookups of pods.
+    pub dns: Dns,
     /// HBONE parameters.
     pub http2: Http2,
     /// Keep-alives on TCP connections; absent means none.
@@ -180,6 +186,7 @@ impl Ztunnel {
             control_plane_tls12: table::TLS12_ENABLED.read(lookup)?,
             compliance_policy: table::COMPLIANCE_POLICY.read(lookup)?,
             in_pod: in_pod(lookup)?,
+            dns: Dns::read(lookup, &proxy)?,
             http2: http2(lookup)?,
             keepalive: keepalive(lookup)?,
             response_baggage: table::ENABLE_RESPONSE_BAGGAGE.read(lookup)?,

@@ -1,7 +1,9 @@
-//! TCP sockets as a transparent proxy needs them: marked, spoofing a source address, telling where a redirected
-//! connection wanted to go.
+//! Sockets as a transparent proxy needs them: marked, spoofing a source address, telling where a redirected connection
+//! wanted to go.
 //!
 //! Sockets belong to the network namespace in which they are made; see [`NetNs::run`](crate::NetNs::run).
+
+mod datagram;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -9,6 +11,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+pub use datagram::{datagram, receiver, retire};
 
 use crate::error::Named;
 

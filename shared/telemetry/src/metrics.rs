@@ -2,6 +2,7 @@
 
 mod exposition;
 mod families;
+mod lookups;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 pub use exposition::Format;
 pub use families::{ManagerMetrics, XdsMetrics, register_process, register_runtime, set_build};
+pub use lookups::{LookupLabels, LookupMetrics};
 
 /// The families of one component.
 ///
@@ -142,6 +144,12 @@ impl Counters {
     pub fn with(&self, values: &[&str]) -> Counter {
         Counter(self.0.with_label_values(values))
     }
+
+    /// Forgets the counter with these values, if there is one.
+    pub(crate) fn remove(&self, values: &[&str]) {
+        // An error means that there is none.
+        let _ = self.0.remove_label_values(values);
+    }
 }
 
 /// A number that goes up and down.
@@ -204,5 +212,11 @@ impl DurationFamilies {
     #[must_use]
     pub fn with(&self, values: &[&str]) -> Durations {
         Durations(self.0.with_label_values(values))
+    }
+
+    /// Forgets the distribution with these values, if there is one.
+    pub(crate) fn remove(&self, values: &[&str]) {
+        // An error means that there is none.
+        let _ = self.0.remove_label_values(values);
     }
 }

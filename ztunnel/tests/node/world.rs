@@ -24,12 +24,18 @@ use types::{Hostname, Identity, NamespacedHostname, NamespacedName, NetworkAddre
 use zds::agent::{Answer, Listener, Session};
 use ztunnel::{Node, Parts};
 
+/// The servers of names outside the mesh: the gateway of the pods, in both families.
+const NAME_SERVERS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 244, 0, 1)), 53),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)), 53),
+];
+
 /// How long anything in a test may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two nodes and the network between pods.
 pub(crate) struct World {
-    fabric: NetNs,
+    pub(crate) fabric: NetNs,
     authority: tls::Authority,
     pub(crate) nodes: Vec<TestNode>,
     next: AtomicU8,
@@ -92,6 +98,7 @@ impl World {
         in_netns(&fabric, || {
             link::add_bridge("br0")?;
             link::add_address("br0", "10.244.0.1/16".parse().unwrap())?;
+            link::add_address("br0", "fd00::1/64".parse().unwrap())?;
             link::set_up("lo")?;
             link::set_up("br0")
         });
@@ -207,6 +214,7 @@ impl TestNode {
             view: writer.view(),
             policies: policies_seen,
             certificates: CertificateStore::new(LocalSigner::new(authority, Duration::from_secs(600)), Clock::system()),
+            name_servers: NAME_SERVERS.to_vec(),
             registry: registry.clone(),
             access,
             drain: watch,
@@ -461,7 +469,12 @@ fn redirect() {
     });
     let outbound = not_loopback
         .map(|not_loopback| Rule::new([not_loopback, not_proxy.clone(), first.clone(), Statement::Redirect(15001)]));
-    let outgoing = [answers].into_iter().chain(own).chain(outbound).collect();
+    let lookups = [Transport::Udp, Transport::Tcp].map(|transport| {
+        let port = Statement::DestinationPort(transport, Relation::Equal, 53);
+        let leaves = Statement::OutInterface(Relation::NotEqual, "lo".to_owned());
+        Rule::new([leaves, port, not_proxy.clone(), Statement::Redirect(15053)])
+    });
+    let outgoing = lookups.into_iter().chain([answers]).chain(own).chain(outbound).collect();
     let mut table = Table::new(Family::Inet, "test");
     table.chains = vec![
         chain("mark-in", ChainKind::Filter, Hook::Prerouting, -150, vec![remember]),
