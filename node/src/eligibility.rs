@@ -5,7 +5,7 @@ use std::fmt;
 
 use config::EnablementSelector;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kinds::annotations::{BYPASS_INBOUND_CAPTURE, REROUTE_VIRTUAL_INTERFACES, SIDECAR_STATUS};
+use kinds::annotations::{BYPASS_INBOUND_CAPTURE, DNS_CAPTURE, REROUTE_VIRTUAL_INTERFACES, SIDECAR_STATUS};
 
 /// Interface names are at most this long in the kernel (IFNAMSIZ less the terminating zero).
 const LONGEST_INTERFACE: usize = 15;
@@ -21,6 +21,8 @@ pub struct Eligibility {
     pub excluded_namespaces: Vec<String>,
     /// Where ztunnel itself runs; it must not capture itself.
     pub system_namespace: String,
+    /// Whether name lookups of pods that say nothing about them are captured.
+    pub dns_capture: bool,
 }
 
 impl Eligibility {
@@ -53,7 +55,7 @@ impl Eligibility {
         if !self.selectors.iter().any(|selector| selector.matches(pod_labels, namespace_labels)) {
             return Err(Ineligible::NotSelected);
         }
-        Ok(Capture::from_annotations(annotations))
+        Ok(Capture::from_annotations(annotations, self.dns_capture))
     }
 }
 
@@ -64,10 +66,12 @@ pub struct Capture {
     pub outbound_only: bool,
     /// Interfaces whose incoming TCP is treated as outgoing (virtual machines inside the pod).
     pub virtual_interfaces: Vec<String>,
+    /// Name lookups too, where ztunnel answers them.
+    pub lookups: bool,
 }
 
 impl Capture {
-    fn from_annotations(annotations: &Labels) -> Self {
+    fn from_annotations(annotations: &Labels, dns_capture: bool) -> Self {
         let virtual_interfaces = annotations
             .get(REROUTE_VIRTUAL_INTERFACES)
             .map(|list| {
@@ -75,8 +79,9 @@ impl Capture {
             })
             .unwrap_or_default();
         Self {
-            outbound_only: annotations.get(BYPASS_INBOUND_CAPTURE).is_some_and(|value| is_true(value)),
+            outbound_only: annotations.get(BYPASS_INBOUND_CAPTURE).and_then(|value| parse_bool(value)).unwrap_or(false),
             virtual_interfaces,
+            lookups: annotations.get(DNS_CAPTURE).and_then(|value| parse_bool(value)).unwrap_or(dns_capture),
         }
     }
 }
@@ -118,9 +123,13 @@ pub fn has_ended(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Values that Go's `strconv.ParseBool` takes for true; anything else, malformed included, is false.
-fn is_true(value: &str) -> bool {
-    matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
+/// Values that Go's `strconv.ParseBool` takes.
+fn parse_bool(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 fn is_interface_name(name: &str) -> bool {
@@ -139,6 +148,7 @@ mod tests {
             selectors: EnablementSelector::defaults(),
             excluded_namespaces: vec!["kube-system".to_owned()],
             system_namespace: "aquifer-system".to_owned(),
+            dns_capture: false,
         }
     }
 
@@ -193,6 +203,20 @@ mod tests {
         let capture = decide(annotated, Some("ambient")).unwrap();
         assert!(capture.outbound_only);
         assert_eq!(capture.virtual_interfaces, ["tap0", "vnet1"]);
+    }
+
+    #[test]
+    fn an_annotation_decides_about_lookups_and_the_agent_where_there_is_none() {
+        for (dns_capture, annotation, expected) in [
+            (true, None, true),
+            (false, None, false),
+            (true, Some("false"), false),
+            (false, Some("true"), true),
+            (true, Some("maybe"), true),
+        ] {
+            let annotations = annotation.map(|value| (DNS_CAPTURE.to_owned(), value.to_owned())).into_iter().collect();
+            assert_eq!(Capture::from_annotations(&annotations, dns_capture).lookups, expected, "{annotation:?}");
+        }
     }
 
     #[test]

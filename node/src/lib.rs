@@ -167,5 +167,6 @@ fn eligibility(config: &Config) -> Eligibility {
         selectors: config.enablement.clone(),
         excluded_namespaces: config.exclude_namespaces.clone(),
         system_namespace: config.system_namespace.clone(),
+        dns_capture: config.dns_capture,
     }
 }

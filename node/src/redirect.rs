@@ -7,13 +7,17 @@ use linux::nft::{self, Change, Family};
 use linux::{Prefix, route};
 
 use crate::eligibility::Capture;
+use crate::linger::answers_lookups;
 use crate::rules::{
     self, CONNECTION_MARK, FamilyRules, MARK_MASK, POD_TABLE, ROUTE_TABLE, RULE_PRIORITY, leaving_table,
 };
 
-/// Redirects a pod's new connections to ztunnel, in place of whatever rules an agent left before.
+/// Redirects a pod's new connections, and its name lookups if they are captured, to ztunnel, in place of whatever rules an
+/// agent left before.
 ///
 /// The rules are exchanged in one transaction: connections that run through ztunnel never lose their translation.
+/// Lookups are redirected only in those address families in which somebody answers them on ztunnel's port, so that a
+/// ztunnel that does not do it costs no pod its lookups.
 ///
 /// # Errors
 /// The kernel's; nothing is redirected then.
@@ -24,7 +28,8 @@ pub fn install(netns: &NetNs, families: &[FamilyRules], capture: &Capture) -> io
             route::add(&return_route(is_ipv6))?;
             route::add_rule(&return_rule(is_ipv6))?;
         }
-        nft::apply(&[Change::ReplaceTable(rules::pod_table(families, capture))])
+        let answering = if capture.lookups { answering(families)? } else { Vec::new() };
+        nft::apply(&[Change::ReplaceTable(rules::pod_table(families, capture, &answering))])
     })?
 }
 
@@ -58,6 +63,17 @@ pub fn remove(netns: &NetNs, families: &[FamilyRules]) -> io::Result<()> {
         }
         Ok(())
     })?
+}
+
+/// The families in which lookups are answered in the current network namespace.
+fn answering(families: &[FamilyRules]) -> io::Result<Vec<FamilyRules>> {
+    let mut answering = Vec::new();
+    for family in families {
+        if answers_lookups(family.loopback)? {
+            answering.push(*family);
+        }
+    }
+    Ok(answering)
 }
 
 /// Replies to a client's address are delivered in the pod, where ztunnel waits for them, instead of leaving it.

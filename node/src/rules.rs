@@ -32,6 +32,17 @@ pub const RULE_PRIORITY: u32 = 32764;
 const OUTBOUND_PORT: u16 = 15001;
 const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 const INBOUND_HBONE_PORT: u16 = 15008;
+/// Where ztunnel answers name lookups.
+pub const LOOKUP_PORT: u16 = 15053;
+/// Where everybody else answers them.
+const DNS_PORT: u16 = 53;
+
+/// The zone in which the proxy's own lookups are tracked, apart from those of the pod that it forwards: both have the
+/// same server, and could have the same port.
+const FORWARDED_ZONE: u16 = 1;
+
+/// Before connection tracking, as in the kernel's `NF_IP_PRI_RAW`.
+const RAW: i32 = -300;
 
 /// Before connection tracking's own translation, as in the kernel's `NF_IP_PRI_MANGLE`.
 const MANGLE: i32 = -150;
@@ -73,16 +84,19 @@ impl FamilyRules {
     }
 }
 
-/// The table of a captured pod.
+/// The table of a captured pod; `lookups` are the families whose name lookups are redirected too.
 #[must_use]
-pub fn pod_table(families: &[FamilyRules], capture: &Capture) -> Table {
+pub fn pod_table(families: &[FamilyRules], capture: &Capture, lookups: &[FamilyRules]) -> Table {
     let mut table = Table::new(Family::Inet, POD_TABLE);
     table.chains = vec![
         mark_prerouting(),
         mark_output(),
         nat_prerouting(prerouting_rules(families, capture)),
-        nat_output(output_rules(families)),
+        nat_output(output_rules(families, lookups)),
     ];
+    if !lookups.is_empty() {
+        table.chains.extend(zone_chains());
+    }
     table
 }
 
@@ -98,6 +112,8 @@ pub fn leaving_table() -> Table {
     };
     let mut table = Table::new(Family::Inet, POD_TABLE);
     table.chains = vec![mark_prerouting(), mark_output(), nat_prerouting(vec![keep()]), nat_output(vec![keep()])];
+    // Answers to lookups that the proxy still forwards.
+    table.chains.extend(zone_chains());
     table
 }
 
@@ -202,7 +218,7 @@ fn prerouting_rules(families: &[FamilyRules], capture: &Capture) -> Vec<Rule> {
     rules
 }
 
-fn output_rules(families: &[FamilyRules]) -> Vec<Rule> {
+fn output_rules(families: &[FamilyRules], lookups: &[FamilyRules]) -> Vec<Rule> {
     let mut rules: Vec<Rule> = families
         .iter()
         .map(|family| {
@@ -217,6 +233,7 @@ fn output_rules(families: &[FamilyRules]) -> Vec<Rule> {
             )
         })
         .collect();
+    rules.extend(lookup_rules(lookups));
     rules.push(rule(
         [
             Statement::L4Protocol(Transport::Tcp),
@@ -250,6 +267,66 @@ fn output_rules(families: &[FamilyRules]) -> Vec<Rule> {
         ));
     }
     rules
+}
+
+/// Servers on the pod's own loopback interface are the pod's own affair.
+fn lookup_rules(families: &[FamilyRules]) -> Vec<Rule> {
+    let leaves = |family: &FamilyRules| {
+        [
+            Statement::Destination(Relation::NotEqual, Prefix::host(family.loopback)),
+            Statement::OutInterface(Relation::NotEqual, "lo".to_owned()),
+        ]
+    };
+    let datagrams = families.iter().map(|family| {
+        let [destination, interface] = leaves(family);
+        let port = Statement::DestinationPort(Transport::Udp, Relation::Equal, DNS_PORT);
+        rule(
+            [destination, interface, port, not_from_proxy(), Statement::Counter, Statement::Redirect(LOOKUP_PORT)],
+            "name lookups go to ztunnel",
+        )
+    });
+    let streams = families.iter().map(|family| {
+        let [destination, interface] = leaves(family);
+        let port = Statement::DestinationPort(Transport::Tcp, Relation::Equal, DNS_PORT);
+        rule(
+            [
+                destination,
+                interface,
+                port,
+                not_from_proxy(),
+                first_segment(),
+                Statement::Counter,
+                Statement::Redirect(LOOKUP_PORT),
+            ],
+            "name lookups over TCP go to ztunnel",
+        )
+    });
+    datagrams.chain(streams).collect()
+}
+
+fn zone_chains() -> [Chain; 2] {
+    let query = rule(
+        [
+            Statement::DestinationPort(Transport::Udp, Relation::Equal, DNS_PORT),
+            Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK },
+            Statement::Counter,
+            Statement::SetCtZone(FORWARDED_ZONE),
+        ],
+        "lookups that ztunnel forwards are tracked apart",
+    );
+    let answer = rule(
+        [
+            Statement::SourcePort(Transport::Udp, Relation::Equal, DNS_PORT),
+            not_from_proxy(),
+            Statement::Counter,
+            Statement::SetCtZone(FORWARDED_ZONE),
+        ],
+        "and so are the answers to them",
+    );
+    [
+        Chain::at(Base::new(ChainKind::Filter, Hook::Prerouting, RAW), "zone-prerouting", [answer]),
+        Chain::at(Base::new(ChainKind::Filter, Hook::Output, RAW), "zone-output", [query]),
+    ]
 }
 
 /// Redirecting a later segment would pull a connection that existed before into the proxy, which resets it.

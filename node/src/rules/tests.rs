@@ -22,14 +22,20 @@ fn assert_golden(name: &str, table: &Table) {
 
 #[test]
 fn a_captured_pod() {
-    assert_golden("pod-v4.nft", &pod_table(&[v4()], &Capture::default()));
-    assert_golden("pod-dual.nft", &pod_table(&[v4(), v6()], &Capture::default()));
+    assert_golden("pod-v4.nft", &pod_table(&[v4()], &Capture::default(), &[]));
+    assert_golden("pod-dual.nft", &pod_table(&[v4(), v6()], &Capture::default(), &[]));
+}
+
+#[test]
+fn a_captured_pod_with_its_lookups() {
+    assert_golden("pod-lookups-v4.nft", &pod_table(&[v4(), v6()], &Capture::default(), &[v4()]));
+    assert_golden("pod-lookups-dual.nft", &pod_table(&[v4(), v6()], &Capture::default(), &[v4(), v6()]));
 }
 
 #[test]
 fn a_pod_with_annotations() {
-    let capture = Capture { outbound_only: true, virtual_interfaces: vec!["tap0".to_owned()] };
-    assert_golden("pod-annotated.nft", &pod_table(&[v4()], &capture));
+    let capture = Capture { outbound_only: true, virtual_interfaces: vec!["tap0".to_owned()], lookups: false };
+    assert_golden("pod-annotated.nft", &pod_table(&[v4()], &capture, &[]));
 }
 
 #[test]
@@ -45,11 +51,17 @@ fn a_node() {
 
 #[test]
 fn whatever_is_redirected_is_a_first_segment() {
-    let capture = Capture { outbound_only: false, virtual_interfaces: vec!["tap0".to_owned()] };
-    let table = pod_table(&[v4(), v6()], &capture);
+    let capture = Capture { outbound_only: false, virtual_interfaces: vec!["tap0".to_owned()], lookups: true };
+    let table = pod_table(&[v4(), v6()], &capture, &[v4(), v6()]);
     for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
         let redirects = rule.statements.iter().any(|statement| matches!(statement, Statement::Redirect(_)));
-        assert_eq!(redirects, rule.statements.contains(&first_segment()), "{rule:?}");
+        let is_datagram = rule.statements.iter().any(|statement| {
+            matches!(
+                statement,
+                Statement::DestinationPort(Transport::Udp, ..) | Statement::SourcePort(Transport::Udp, ..)
+            )
+        });
+        assert_eq!(redirects && !is_datagram, rule.statements.contains(&first_segment()), "{rule:?}");
     }
 }
 

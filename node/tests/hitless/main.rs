@@ -9,12 +9,13 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
+mod lookups;
 mod world;
 
 use world::{PEER, World, echo_works};
 
 /// Makes the namespaces, or says why not.
-fn world() -> Option<World> {
+pub(crate) fn world() -> Option<World> {
     match World::new() {
         Ok(world) => Some(world),
         Err(error) => {

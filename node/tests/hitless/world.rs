@@ -1,7 +1,7 @@
 //! A pod, a peer, and a relay on the proxy's ports, in network namespaces of their own.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -57,6 +57,33 @@ impl World {
     pub(crate) fn install_with(&self, interface: &str) {
         let capture = Capture { virtual_interfaces: vec![interface.to_owned()], ..Capture::default() };
         redirect::install(&self.pod, &families(), &capture).unwrap();
+    }
+
+    /// The same with name lookups.
+    pub(crate) fn install_with_lookups(&self) {
+        let capture = Capture { lookups: true, ..Capture::default() };
+        redirect::install(&self.pod, &families(), &capture).unwrap();
+    }
+
+    /// A socket for datagrams inside the pod, or in the peer's place.
+    pub(crate) fn datagrams(&self, is_pod: bool, address: SocketAddr) -> UdpSocket {
+        let namespace = if is_pod { &self.pod } else { &self.peer };
+        let socket = namespace.run(|| UdpSocket::bind(address)).unwrap().unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket
+    }
+
+    /// A listener inside the pod.
+    pub(crate) fn listen(&self, address: SocketAddr) -> TcpListener {
+        self.pod.run(|| TcpListener::bind(address)).unwrap().unwrap()
+    }
+
+    /// A socket that sends as the proxy does.
+    pub(crate) fn marked(&self, to: SocketAddr) -> UdpSocket {
+        let socket = self.pod.run(|| socket::datagram(to, Some(PROXY_MARK))).unwrap().unwrap();
+        socket.set_nonblocking(false).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket
     }
 
     pub(crate) fn release(&self) {
