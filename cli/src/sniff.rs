@@ -5,7 +5,7 @@
 mod hello;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub(crate) use hello::ServerHello;
+
+use crate::output;
 
 /// Where HBONE servers answer from.
 const HBONE_PORT: u16 = 15008;
@@ -105,10 +107,7 @@ pub(crate) fn run(args: &SniffArgs) -> Result<ExitCode> {
 }
 
 fn print(totals: &Totals) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, totals)?;
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
+    Ok(output::write(&format!("{}\n", serde_json::to_string(totals)?))?)
 }
 
 /// A thread that reads standard input until it ends; it dies with the process.
