@@ -5,7 +5,7 @@ mod impersonate;
 mod issue;
 mod root;
 
-pub(crate) use authenticate::{Authenticator, ClusterReviewer, bearer};
+pub(crate) use authenticate::{Account, Authenticator, ClusterReviewer, bearer};
 pub(crate) use impersonate::Rules;
 pub(crate) use issue::CertificateService;
 pub(crate) use root::load_or_create;

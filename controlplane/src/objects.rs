@@ -14,9 +14,6 @@ use types::NamespacedName;
 
 use crate::checked::Checked;
 
-/// The API group of Gateways.
-pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
-
 /// Every object that the control plane reads.
 #[derive(Debug, Default)]
 pub struct Objects {
@@ -84,8 +81,8 @@ impl Objects {
             (kinds::security::GROUP, "AuthorizationPolicy") => {
                 self.authorization_policies.apply(crate::checked::from_value(object)?);
             }
-            (GATEWAY_GROUP, "Gateway") => self.gateways.apply(serde_json::from_value(object)?),
-            (GATEWAY_GROUP, "GatewayClass") => self.gateway_classes.apply(serde_json::from_value(object)?),
+            (kinds::gateway::GROUP, "Gateway") => self.gateways.apply(serde_json::from_value(object)?),
+            (kinds::gateway::GROUP, "GatewayClass") => self.gateway_classes.apply(serde_json::from_value(object)?),
             _ => return Ok(false),
         }
         Ok(true)

@@ -40,7 +40,7 @@ pub(crate) async fn listen(port: u16) -> Result<TcpListener, ControlPlaneError> 
     TcpListener::bind(&any[..]).await.map_err(|source| ControlPlaneError::Listen { port, source })
 }
 
-/// The discovery server for node proxies.
+/// The discovery server for node proxies and waypoints.
 pub(crate) fn discovery(
     config: &Config,
     published: &Published,
@@ -48,7 +48,7 @@ pub(crate) fn discovery(
     registry: &Registry,
     drain: &drain::Watch,
 ) -> xds::server::Server {
-    let rules = access::Rules::new(config, Arc::clone(authenticator));
+    let rules = access::Rules::new(config, Arc::clone(authenticator), published.pods.clone());
     xds::server::Server::new(XdsOptions {
         snapshots: published.snapshots.clone(),
         authenticate: rules.authenticate(),

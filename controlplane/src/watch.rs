@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::checked::Checked;
-use crate::objects::{GATEWAY_GROUP, Named, Objects, Store};
+use crate::objects::{Named, Objects, Store};
 use crate::roots;
 
 /// One step of the world: applied by its owner, in order.
@@ -81,7 +81,7 @@ impl Start<'_> {
 
     /// Read as they are stored: what is wanted of them is little, and they come in many versions.
     fn gateways(&self, kind: &str, store: fn(&mut Objects) -> &mut Store<DynamicObject>) {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GATEWAY_GROUP, "v1", kind));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(kinds::gateway::GROUP, "v1", kind));
         let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
         let read = |object: DynamicObject| object;
         self.spawn(api, watcher::Config::default(), Sink { kind: kind.to_owned(), store, read });

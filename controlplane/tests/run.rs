@@ -135,6 +135,42 @@ async fn a_node_proxy_hears_of_the_cluster_and_of_each_change() {
 }
 
 #[tokio::test]
+async fn a_waypoint_may_read_with_the_token_of_its_own_pod_alone() {
+    let mesh = Mesh::ready().await;
+    let mut waypoint = pod("shop", "wp-1", "wp");
+    waypoint["metadata"]["labels"] = json!({"gateway.networking.k8s.io/gateway-name": "wp"});
+    mesh.api.apply("pods", waypoint);
+    mesh.api.apply("pods", pod("shop", "imitator", "wp"));
+    let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"namespace": "shop", "name": "wp"}, "spec": {"gatewayClassName": "istio-waypoint"}});
+    mesh.api.apply("gateways", gateway);
+    let mut node = mesh.stream(ADDRESS_TYPE).await;
+    node.until("Kubernetes//Pod/shop/imitator").await;
+    let channel = mesh.channel().await;
+    let open = async |token: &'static str| match Stream::open(channel.clone(), token, "shop", ADDRESS_TYPE).await {
+        Ok(mut stream) => stream.next().await,
+        Err(status) => Err(status),
+    };
+    const OWN: &str = "shop/wp/wp-1/uid-wp-1";
+    until("waypoint's stream", || async { open(OWN).await.is_ok() }).await;
+    for (token, reason) in [
+        ("shop/wp/imitator/uid-imitator", "belongs to no Gateway"),
+        ("shop/cart/wp-1/uid-wp-1", "runs as ServiceAccount wp"),
+        ("shop/wp/wp-1/uid-before", "not there any more"),
+        ("shop/wp", "not bound to a pod"),
+    ] {
+        let status = open(token).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{token}: {status}");
+        assert!(status.message().contains(reason), "{token}: {status}");
+    }
+    mesh.api.delete("gateways", "shop", "wp");
+    until("refusal", || async {
+        open(OWN).await.is_err_and(|status| status.message().contains("Gateway shop/wp, to which"))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn only_node_accounts_may_read() {
     let mesh = Mesh::ready().await;
     let channel = mesh.channel().await;

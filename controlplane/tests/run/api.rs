@@ -74,6 +74,18 @@ impl Api {
         self.announce(&state);
     }
 
+    /// Takes an object away, as kubectl delete would.
+    pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        let mut object = state.objects.remove(&key).unwrap();
+        state.version += 1;
+        let version = state.version;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        state.log.push((version, key.0, "DELETED", object));
+        self.announce(&state);
+    }
+
     pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
         self.state.lock().unwrap().objects.get(&key).cloned()
@@ -234,18 +246,23 @@ impl State {
     }
 }
 
-/// Tokens are written `namespace/account/pod/uid`.
+/// Tokens are written `namespace/account[/pod/uid]`.
 fn review(review: &Value) -> Answer {
     let token = review["spec"]["token"].as_str().unwrap_or_default();
     let parts: Vec<&str> = token.split('/').collect();
-    let [namespace, account, pod, uid] = parts.as_slice() else {
-        return success(&json!({"metadata": {}, "spec": {"token": ""}, "status": {"authenticated": false}}));
+    let (namespace, account, extra) = match parts.as_slice() {
+        [namespace, account] => (namespace, account, json!({})),
+        [namespace, account, pod, uid] => (
+            namespace,
+            account,
+            json!({"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [uid]}),
+        ),
+        _ => return success(&json!({"metadata": {}, "spec": {"token": ""}, "status": {"authenticated": false}})),
     };
     success(&json!({"metadata": {}, "spec": {"token": ""}, "status": {
         "authenticated": true,
         "audiences": review["spec"]["audiences"],
-        "user": {"username": format!("system:serviceaccount:{namespace}:{account}"), "extra": {
-            "authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [uid]}},
+        "user": {"username": format!("system:serviceaccount:{namespace}:{account}"), "extra": extra},
     }}))
 }
 

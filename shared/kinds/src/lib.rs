@@ -10,6 +10,7 @@ pub mod annotations;
 pub mod check;
 pub mod crd;
 mod finding;
+pub mod gateway;
 pub mod labels;
 mod lenient;
 pub mod manifest;
