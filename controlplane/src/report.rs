@@ -1,13 +1,15 @@
-//! Tells authors what became of their policies: a condition in the status and, when something cannot be honoured, an
+//! Tells authors what became of their objects: a condition in the status and, when something cannot be honoured, an
 //! Event, both naming the field.
 //!
 //! What should be said is derived; it is written only where the object does not say so already.
 
+mod waypoint;
 mod write;
 
 use std::sync::Arc;
 
 use kinds::status::{IstioCondition, IstioStatus};
+use kinds::table::{self, Kind};
 use kinds::{AuthorizationPolicy, Finding, PeerAuthentication, Problem, Severity, annotations};
 use types::NamespacedName;
 
@@ -22,10 +24,10 @@ const ZTUNNEL_ACCEPTED: &str = "ZtunnelAccepted";
 /// Whether a waypoint enforces the policy.
 const WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
 
-/// A policy whose status has to be written.
+/// An object with a condition that has to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Report {
-    pub(crate) kind: &'static str,
+    pub(crate) kind: &'static Kind,
     pub(crate) key: NamespacedName,
     pub(crate) uid: Arc<str>,
     /// The version of the object that the report was made from; each is reported on once.
@@ -33,15 +35,16 @@ pub(crate) struct Report {
     pub(crate) generation: Option<i64>,
     /// The conditions that the object has.
     pub(crate) present: Vec<IstioCondition>,
-    pub(crate) verdict: Verdict,
-}
-
-/// What became of a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Verdict {
     /// The condition's type.
     pub(crate) condition: &'static str,
-    /// Whether the policy is in force as far as node proxies can see.
+    /// What it should say; `None` takes it away.
+    pub(crate) verdict: Option<Verdict>,
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Whether the object is in force as far as node proxies can see.
     pub(crate) is_accepted: bool,
     /// One word.
     pub(crate) reason: &'static str,
@@ -51,27 +54,31 @@ pub(crate) struct Verdict {
     pub(crate) is_complaint: bool,
 }
 
-/// Every policy whose status does not say what it should.
+/// Every object whose status does not say what it should.
 pub(crate) fn derive(objects: &Objects, options: &Options) -> Vec<Report> {
-    let authorization = objects.authorization_policies.iter().map(|policy| {
-        let status = policy.object.status.as_ref();
-        report("AuthorizationPolicy", policy.as_ref(), status, authorization_verdict(policy, options))
+    let subject = Subject::of(&format!("{}/v1", kinds::security::GROUP), "AuthorizationPolicy");
+    let authorization = objects.authorization_policies.iter().map(move |policy| {
+        let (condition, verdict) = authorization_verdict(policy, options);
+        subject.report(policy.as_ref(), present(policy.object.status.as_ref()), condition, Some(verdict))
     });
-    let authentication = objects.peer_authentications.iter().map(|policy| {
-        let status = policy.object.status.as_ref();
-        report("PeerAuthentication", policy.as_ref(), status, authentication_verdict(policy, options))
+    let subject = Subject::of(&format!("{}/v1", kinds::security::GROUP), "PeerAuthentication");
+    let authentication = objects.peer_authentications.iter().map(move |policy| {
+        let verdict = authentication_verdict(policy, options);
+        subject.report(policy.as_ref(), present(policy.object.status.as_ref()), ZTUNNEL_ACCEPTED, Some(verdict))
     });
-    authorization.chain(authentication).filter(|report| !report.is_said()).collect()
+    let reports = authorization.chain(authentication).chain(waypoint::derive(objects));
+    reports.filter(|report| !report.is_said()).collect()
 }
 
 impl Report {
     /// Whether the object says already what it should.
     fn is_said(&self) -> bool {
-        self.present.iter().any(|condition| {
-            condition.kind == self.verdict.condition
-                && condition.status == self.verdict.status()
-                && condition.reason == self.verdict.reason
-                && condition.message == self.verdict.message
+        let mut present = self.present.iter().filter(|condition| condition.kind == self.condition);
+        let Some(verdict) = &self.verdict else { return present.next().is_none() };
+        present.any(|condition| {
+            condition.status == verdict.status()
+                && condition.reason == verdict.reason
+                && condition.message == verdict.message
                 && condition.observed_generation == self.generation
         })
     }
@@ -83,31 +90,47 @@ impl Verdict {
     }
 
     fn accepted() -> Self {
-        Self {
-            condition: ZTUNNEL_ACCEPTED,
-            is_accepted: true,
-            reason: "Accepted",
-            message: "attached to ztunnel".to_owned(),
-            is_complaint: false,
+        let message = "attached to ztunnel".to_owned();
+        Self { is_accepted: true, reason: "Accepted", message, is_complaint: false }
+    }
+}
+
+/// A kind that is reported on.
+#[derive(Clone, Copy)]
+struct Subject(&'static Kind);
+
+impl Subject {
+    fn of(api_version: &str, kind: &str) -> Self {
+        Self(table::find(api_version, kind).expect("kinds that are reported on are in the table"))
+    }
+
+    fn report(
+        self,
+        object: &impl Named,
+        present: Vec<IstioCondition>,
+        condition: &'static str,
+        verdict: Option<Verdict>,
+    ) -> Report {
+        let metadata = object.metadata();
+        let text = |part: &Option<String>| Arc::<str>::from(part.as_deref().unwrap_or_default());
+        Report {
+            kind: self.0,
+            key: object.key(),
+            uid: text(&metadata.uid),
+            resource_version: text(&metadata.resource_version),
+            generation: metadata.generation,
+            present,
+            condition,
+            verdict,
         }
     }
 }
 
-fn report<K: Named>(kind: &'static str, object: &K, status: Option<&IstioStatus>, verdict: Verdict) -> Report {
-    let metadata = object.metadata();
-    let text = |part: &Option<String>| Arc::<str>::from(part.as_deref().unwrap_or_default());
-    Report {
-        kind,
-        key: object.key(),
-        uid: text(&metadata.uid),
-        resource_version: text(&metadata.resource_version),
-        generation: metadata.generation,
-        present: status.map(|status| status.conditions.clone()).unwrap_or_default(),
-        verdict,
-    }
+fn present(status: Option<&IstioStatus>) -> Vec<IstioCondition> {
+    status.map(|status| status.conditions.clone()).unwrap_or_default()
 }
 
-fn authorization_verdict(policy: &Checked<AuthorizationPolicy>, options: &Options) -> Verdict {
+fn authorization_verdict(policy: &Checked<AuthorizationPolicy>, options: &Options) -> (&'static str, Verdict) {
     let spec = &policy.object.spec;
     if spec.is_for_waypoints() {
         let targets: Vec<String> =
@@ -117,23 +140,17 @@ fn authorization_verdict(policy: &Checked<AuthorizationPolicy>, options: &Option
             targets.join(", ")
         );
         let message = [message].into_iter().chain(messages(&policy.findings)).collect::<Vec<_>>().join("; ");
-        return Verdict {
-            condition: WAYPOINT_ACCEPTED,
-            is_accepted: false,
-            reason: "AncestorNotBound",
-            message,
-            is_complaint: true,
-        };
+        return (WAYPOINT_ACCEPTED, complaint(false, "AncestorNotBound", message));
     }
     if policy.annotation(annotations::DRY_RUN) == Some("true") && !options.dry_run_policies {
         let text = format!(
             "metadata.annotations[{}]: dry-run policies are not sent to ztunnel (AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY)",
             annotations::DRY_RUN
         );
-        return complaint(false, "UnsupportedValue", text);
+        return (ZTUNNEL_ACCEPTED, complaint(false, "UnsupportedValue", text));
     }
     let is_unknown_action = policy.findings.iter().any(|finding| finding.path == "spec.action");
-    verdict(&policy.findings, !is_unknown_action)
+    (ZTUNNEL_ACCEPTED, verdict(&policy.findings, !is_unknown_action))
 }
 
 fn authentication_verdict(policy: &Checked<PeerAuthentication>, options: &Options) -> Verdict {
@@ -160,7 +177,7 @@ fn verdict(findings: &[Finding], is_sent: bool) -> Verdict {
 }
 
 fn complaint(is_accepted: bool, reason: &'static str, message: String) -> Verdict {
-    Verdict { condition: ZTUNNEL_ACCEPTED, is_accepted, reason, message, is_complaint: true }
+    Verdict { is_accepted, reason, message, is_complaint: true }
 }
 
 /// Texts of findings; for what Istio says too, its wording comes first, without the field in front.

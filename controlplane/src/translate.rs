@@ -22,6 +22,7 @@ use types::{NetworkAddress, TrustDomain};
 
 use crate::objects::Objects;
 use index::Index;
+pub(crate) use waypoint::{Purpose, Waypoints};
 pub(crate) use workload::pod_uid;
 
 /// What derivations need to know besides the objects.

@@ -19,8 +19,9 @@ fn object(kind: &str, namespace: &str, spec: &Value) -> Value {
         "metadata": {"namespace": namespace, "name": "p", "uid": "u", "resourceVersion": "7", "generation": 3}})
 }
 
-fn verdict_of(kind: &str, namespace: &str, spec: &Value) -> Verdict {
-    reports([object(kind, namespace, spec)]).remove(0).verdict
+fn verdict_of(kind: &str, namespace: &str, spec: &Value) -> (&'static str, Verdict) {
+    let report = reports([object(kind, namespace, spec)]).remove(0);
+    (report.condition, report.verdict.unwrap())
 }
 
 #[test]
@@ -57,8 +58,8 @@ fn verdicts_say_whether_a_policy_is_in_force() {
             ("ZtunnelAccepted", false, "PartiallyInvalid"),
         ),
     ] {
-        let verdict = verdict_of(kind, namespace, &spec);
-        let said = (verdict.condition, verdict.is_accepted, verdict.reason);
+        let (condition, verdict) = verdict_of(kind, namespace, &spec);
+        let said = (condition, verdict.is_accepted, verdict.reason);
         assert_eq!(said, expected, "{spec}: {}", verdict.message);
         assert_eq!(verdict.is_complaint, verdict.reason != "Accepted", "{spec}");
     }
@@ -66,7 +67,7 @@ fn verdicts_say_whether_a_policy_is_in_force() {
 
 #[test]
 fn messages_name_the_field() {
-    let verdict = verdict_of("AuthorizationPolicy", "n", &json!({"rules": [{"form": []}]}));
+    let (_, verdict) = verdict_of("AuthorizationPolicy", "n", &json!({"rules": [{"form": []}]}));
     assert!(
         verdict.message.starts_with("spec.rules[0].form: unknown field \"form\", did you mean \"from\"?"),
         "{}",
@@ -106,13 +107,70 @@ fn a_patch_keeps_other_conditions_and_the_time_of_the_last_change() {
 #[test]
 fn an_event_has_a_name_of_its_content_and_a_bounded_message() {
     let mut report = reports([object("AuthorizationPolicy", "n", &json!({"action": "AUDIT"}))]).remove(0);
-    let name = |report: &Report| event(report, Timestamp::UNIX_EPOCH).metadata.name.unwrap();
+    let mut verdict = report.verdict.clone().unwrap();
+    let name = |report: &Report| event(report, &verdict, Timestamp::UNIX_EPOCH).metadata.name.unwrap();
     let first = name(&report);
     assert_eq!(name(&report), first);
     report.generation = Some(4);
     assert_ne!(name(&report), first);
-    report.verdict.message = "ä".repeat(2000);
-    let event = event(&report, Timestamp::UNIX_EPOCH);
+    verdict.message = "ä".repeat(2000);
+    let event = event(&report, &verdict, Timestamp::UNIX_EPOCH);
     assert_eq!(event.message.unwrap().len(), 1024);
     assert_eq!(event.involved_object.kind.as_deref(), Some("AuthorizationPolicy"));
+}
+
+fn service(name: &str, labels: &Value, status: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}, "status": status,
+        "metadata": {"namespace": "shop", "name": name, "uid": name, "resourceVersion": "7", "labels": labels}})
+}
+
+fn gateway(name: &str, labels: &Value, spec: &Value, addresses: &Value) -> Value {
+    json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "spec": spec,
+        "metadata": {"namespace": "infra", "name": name, "labels": labels}, "status": {"addresses": addresses}})
+}
+
+#[test]
+fn a_service_says_whether_its_waypoint_takes_it() {
+    let open =
+        json!({"listeners": [{"port": 15008, "protocol": "HBONE", "allowedRoutes": {"namespaces": {"from": "All"}}}]});
+    let address = json!([{"type": "Hostname", "value": "wp.infra.svc.cluster.local"}]);
+    let gateways = [
+        gateway("wp", &json!({}), &open, &address),
+        gateway("closed", &json!({}), &json!({}), &address),
+        gateway("waiting", &json!({}), &open, &json!([])),
+        gateway("workloads", &json!({"istio.io/waypoint-for": "workload"}), &open, &address),
+    ];
+    for (waypoint, status, reason, text) in [
+        ("wp", "True", "WaypointAccepted", "Successfully attached to waypoint infra/wp. Ingress traffic is not using"),
+        ("gone", "False", "WaypointIsNotReady", "waypoint \"infra/gone\" does not exist"),
+        ("waiting", "False", "WaypointIsNotReady", "waypoint \"infra/waiting\" is not ready: it has no address yet"),
+        ("closed", "False", "AttachmentDenied", "not permitted to attach to waypoint \"infra/closed\""),
+        ("workloads", "False", "UnsupportedTrafficType", "traffic type \"service\" which the waypoint"),
+    ] {
+        let labels = json!({"istio.io/use-waypoint": waypoint, "istio.io/use-waypoint-namespace": "infra"});
+        let report = reports(gateways.iter().cloned().chain([service("s", &labels, &json!({}))])).remove(0);
+        let patch = status_patch(&report, Timestamp::UNIX_EPOCH);
+        let condition = &patch["status"]["conditions"][0];
+        assert_eq!(condition["type"], "istio.io/WaypointBound");
+        assert_eq!((condition["status"].as_str(), condition["reason"].as_str()), (Some(status), Some(reason)));
+        assert!(condition["message"].as_str().unwrap().contains(text), "{condition}");
+        assert_eq!(report.verdict.unwrap().is_complaint, status == "False");
+    }
+    let labels = json!({"istio.io/use-waypoint": "wp", "istio.io/use-waypoint-namespace": "infra",
+        "istio.io/ingress-use-waypoint": "true"});
+    let report = reports(gateways.into_iter().chain([service("s", &labels, &json!({}))])).remove(0);
+    assert!(report.verdict.unwrap().message.ends_with("infra/wp. Ingress traffic will traverse the waypoint"));
+}
+
+#[test]
+fn the_condition_goes_with_the_reference() {
+    assert_eq!(reports([service("s", &json!({}), &json!({}))]), []);
+    let status = json!({"conditions": [
+        {"type": "Other", "status": "True", "reason": "r", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        {"type": "istio.io/WaypointBound", "status": "True", "reason": "WaypointAccepted", "message": "m",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    let report = reports([service("s", &json!({"istio.io/use-waypoint": "none"}), &status)]).remove(0);
+    let patch = status_patch(&report, Timestamp::UNIX_EPOCH);
+    let conditions = patch["status"]["conditions"].as_array().unwrap();
+    assert_eq!(conditions.iter().map(|one| &one["type"]).collect::<Vec<_>>(), [&json!("Other")]);
 }

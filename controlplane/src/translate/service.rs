@@ -16,6 +16,7 @@ use crate::objects::Named;
 /// Derives a service; `None` for one that only points elsewhere by name.
 pub(super) fn derive(service: &Service, index: &Index<'_>) -> Option<workload::Service> {
     let spec = service.spec.as_ref().filter(|_| !is_external_name(service))?;
+    let waypoint = index.waypoints.of_service(service);
     Some(workload::Service {
         name: service.name().to_owned(),
         namespace: service.namespace().to_owned(),
@@ -24,7 +25,8 @@ pub(super) fn derive(service: &Service, index: &Index<'_>) -> Option<workload::S
         ports: tcp_ports(service).map(port).collect(),
         load_balancing: load_balancing(service, spec, index),
         ip_families: ip_families(spec).into(),
-        waypoint: index.waypoints.of_service(service),
+        ingress_use_waypoint: waypoint.is_some() && index.waypoints.takes_ingress(service),
+        waypoint,
         weighted_waypoints: index.waypoints.weighted(service),
         canonical: true,
         ..workload::Service::default()

@@ -12,7 +12,7 @@ use types::TrustDomain;
 
 use super::index::Index;
 use super::service::{number, octets, tcp_ports};
-use super::{endpoint_slice, owner, waypoint};
+use super::{endpoint_slice, owner};
 use crate::objects::Named;
 
 /// Derives a workload; `None` for a pod that is over or has no address yet.
@@ -48,7 +48,7 @@ pub(super) fn derive(pod: &Pod, index: &Index<'_>) -> Option<Workload> {
         cluster_id: index.options.cluster_id.clone(),
         services: services(pod, spec, labels, index),
         waypoint: if own_gateway.is_none() { index.waypoints.of_workload(pod) } else { None },
-        application_tunnel: own_gateway.and_then(waypoint::inbound_binding),
+        application_tunnel: own_gateway.and_then(|gateway| index.waypoints.inbound_binding(gateway)),
         locality: index.locality(node),
         network_mode: if spec.host_network == Some(true) { NetworkMode::HostNetwork } else { NetworkMode::Standard }
             .into(),

@@ -74,7 +74,7 @@ fn service(one: &Service) -> Value {
         json!(format!("{} {}%", gateway(one.destination.as_ref().unwrap()), one.weight))
     };
     fields.list("weightedWaypoints", list(&one.weighted_waypoints, weighted));
-    fields.flag("canonical", one.canonical);
+    fields.flag("canonical", one.canonical).flag("ingressUseWaypoint", one.ingress_use_waypoint);
     fields.done()
 }
 

@@ -18,6 +18,8 @@ pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 pub const USE_WAYPOINT_CANARY: &str = "istio.io/use-waypoint-canary";
 /// The namespace of the waypoint that [`USE_WAYPOINT_CANARY`] names.
 pub const USE_WAYPOINT_CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
+/// Whether gateways at the edge send a service's traffic through its waypoint: `true` or `false`.
+pub const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
 /// What a waypoint serves: `service`, `workload`, `all` or `none`.
 pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 /// The Gateway that a generated pod belongs to.
