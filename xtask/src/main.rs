@@ -2,6 +2,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
 mod codegen;
+#[cfg(test)]
+mod mutants;
 mod peers;
 mod suite;
 mod tidy;

@@ -42,8 +42,8 @@ impl Case {
     pub(super) fn random(random: &mut SmallRng) -> Self {
         let leaning = match random.random_range(0..100) {
             0..10 => Leaning::Open,
-            10..46 => Leaning::Denied,
-            46..92 => Leaning::NoneAllowed,
+            10..47 => Leaning::Denied,
+            47..93 => Leaning::NoneAllowed,
             _ => Leaning::Missing,
         };
         let namespace = String::from(*pick(random, &NAMESPACES));
@@ -70,7 +70,7 @@ impl Case {
             named.push(key(random));
         }
         let mut unreadable = Vec::new();
-        if random.random_bool(0.04) {
+        if random.random_bool(0.16) {
             let key = key(random);
             if policies.iter().all(|policy| policy.key != key) && !removed.contains(&key) {
                 let scopes = [Scope::Global, Scope::Namespace, Scope::WorkloadSelector].map(Some);
@@ -80,6 +80,11 @@ impl Case {
             }
         }
         Self { policies, removed, unreadable, namespace, named, connection: connection(random) }
+    }
+
+    pub(super) fn each_match(&mut self, change: fn(&mut Match)) {
+        let rules = self.policies.iter_mut().flat_map(|policy| &mut policy.rules);
+        rules.flat_map(|rule| &mut rule.clauses).flat_map(|clause| &mut clause.matches).for_each(change);
     }
 
     /// The policies as a proxy would have them after some updates.
