@@ -92,6 +92,19 @@ impl Core {
         })
     }
 
+    /// As [`Core::list`], at a revision of the past.
+    ///
+    /// # Errors
+    /// `Expired` when it is further back than the kept history; `Timeout` when it has not come yet.
+    pub(crate) fn list_at(&self, kind: &Kind, selector: &Selector, revision: u64) -> Result<Vec<Object>, Status> {
+        let mut objects = self.read(|store| {
+            store.reached(revision)?;
+            store.at(kind, revision)
+        })?;
+        objects.retain(|object| selector.matches(object));
+        Ok(objects)
+    }
+
     /// Creates an object; the target's name is not used.
     pub(crate) fn create(&self, target: Target<'_>, body: Value, write: Write) -> Result<Written, Status> {
         let kind = target.kind;

@@ -27,6 +27,8 @@ pub(crate) enum Step {
 pub(crate) enum From {
     /// With everything that exists.
     Everything,
+    /// With what changes from now on.
+    Now,
     /// With what changes after a revision.
     Revision(u64),
 }
@@ -56,6 +58,7 @@ impl Feed {
                 feed.batch = objects.into_iter().map(Step::Added).collect();
                 feed.position = revision;
             }
+            From::Now => feed.position = feed.core.read(Store::revision),
             From::Revision(revision) => {
                 feed.position = revision;
                 feed.refill()?;
@@ -105,12 +108,13 @@ impl Feed {
 
 /// What a change is for those who see only the selection.
 fn step(selector: &Selector, change: &Change) -> Option<Step> {
-    let was = change.before.as_ref().filter(|before| selector.matches(before));
-    let is = change.after.as_ref().filter(|after| selector.matches(after));
-    match (was, is) {
-        (None, None) => None,
-        (None, Some(is)) => Some(Step::Added(Arc::clone(is))),
-        (Some(_), Some(is)) => Some(Step::Modified(Arc::clone(is))),
-        (Some(was), None) => Some(Step::Deleted(Arc::clone(change.after.as_ref().unwrap_or(was)))),
-    }
+    let was = change.before.as_ref().is_some_and(|before| selector.matches(before));
+    let is = !change.is_removal && selector.matches(&change.after);
+    let step = match (was, is) {
+        (false, false) => return None,
+        (false, true) => Step::Added,
+        (true, true) => Step::Modified,
+        (true, false) => Step::Deleted,
+    };
+    Some(step(Arc::clone(&change.after)))
 }

@@ -1,6 +1,7 @@
 //! The REST interface: from a request to an operation, and from its result to a response.
 
 mod body;
+mod list;
 mod log;
 mod objects;
 mod path;

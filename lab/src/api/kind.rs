@@ -81,6 +81,8 @@ impl Kind {
                 "involvedObject.resourceVersion",
                 "involvedObject.fieldPath",
                 "reason",
+                "reportingComponent",
+                "source",
                 "type",
             ],
             _ => &[],

@@ -1,176 +1,57 @@
 //! The protobuf bodies that kubectl sends for objects it makes itself (`kubectl create namespace`), read into JSON.
 //!
-//! Only what those bodies can hold is described here, from the `generated.proto` files of k8s.io/api; a field that is
-//! not described is refused, never dropped.
+//! Only what those bodies can hold is described, in `messages.txt`; a field that is not described is refused, never
+//! dropped.
+
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
+use wire::{Wire, fields};
+
 /// What precedes the envelope.
 const MAGIC: &[u8] = b"k8s\0";
 
-/// Nesting of messages; the descriptions below need six.
-const MAX_DEPTH: usize = 16;
-
-/// How a field is written in JSON.
-#[derive(Clone, Copy)]
-enum Type {
-    Text,
-    Texts,
-    Bool,
-    Int,
-    /// A map from string to string.
-    Map,
-    /// A map from string to bytes.
-    BytesMap,
-    Message(&'static [Field]),
-    Messages(&'static [Field]),
-    /// Known to be without meaning to the server.
-    Ignored,
-}
-
-type Field = (u64, &'static str, Type);
-
-use Type::{Bool, BytesMap, Ignored, Int, Map as TextMap, Message, Messages, Text, Texts};
-
-const TYPE_META: &[Field] = &[(1, "apiVersion", Text), (2, "kind", Text)];
-const UNKNOWN: &[Field] = &[(1, "type", Message(TYPE_META)), (3, "contentEncoding", Text), (4, "contentType", Text)];
 /// The field of the envelope that holds the object.
 const RAW: u64 = 2;
 
-const METADATA: &[Field] = &[
-    (1, "name", Text),
-    (2, "generateName", Text),
-    (3, "namespace", Text),
-    (5, "uid", Text),
-    (6, "resourceVersion", Text),
-    (8, "creationTimestamp", Ignored),
-    (11, "labels", TextMap),
-    (12, "annotations", TextMap),
-    (14, "finalizers", Texts),
-];
-const NAMESPACE: &[Field] = &[
-    (1, "metadata", Message(METADATA)),
-    (2, "spec", Message(&[(1, "finalizers", Texts)])),
-    (3, "status", Message(&[(1, "phase", Text)])),
-];
-const CONFIG_MAP: &[Field] =
-    &[(1, "metadata", Message(METADATA)), (2, "data", TextMap), (3, "binaryData", BytesMap), (4, "immutable", Bool)];
-const SECRET: &[Field] = &[
-    (1, "metadata", Message(METADATA)),
-    (2, "data", BytesMap),
-    (3, "type", Text),
-    (4, "stringData", TextMap),
-    (5, "immutable", Bool),
-];
-const SERVICE_ACCOUNT: &[Field] = &[(1, "metadata", Message(METADATA)), (4, "automountServiceAccountToken", Bool)];
-const BOUND: &[Field] = &[(1, "kind", Text), (2, "apiVersion", Text), (3, "name", Text), (4, "uid", Text)];
-const TOKEN_REQUEST: &[Field] = &[
-    (1, "metadata", Message(METADATA)),
-    (
-        2,
-        "spec",
-        Message(&[(1, "audiences", Texts), (3, "boundObjectRef", Message(BOUND)), (4, "expirationSeconds", Int)]),
-    ),
-    (3, "status", Ignored),
-];
-/// A question about the caller; what it asks for in detail does not change the answer.
-const REVIEW: &[Field] = &[(1, "metadata", Message(METADATA)), (2, "spec", Ignored), (3, "status", Ignored)];
-const DELETE_OPTIONS: &[Field] = &[
-    (1, "gracePeriodSeconds", Int),
-    (2, "preconditions", Message(&[(1, "uid", Text), (2, "resourceVersion", Text)])),
-    (3, "orphanDependents", Bool),
-    (4, "propagationPolicy", Text),
-    (5, "dryRun", Texts),
-];
-const CONTAINER: &[Field] = &[
-    (1, "name", Text),
-    (2, "image", Text),
-    (3, "command", Texts),
-    (4, "args", Texts),
-    (5, "workingDir", Text),
-    (6, "ports", Messages(&[(1, "name", Text), (3, "containerPort", Int), (4, "protocol", Text)])),
-    (7, "env", Messages(&[(1, "name", Text), (2, "value", Text)])),
-    (14, "imagePullPolicy", Text),
-    (16, "stdin", Bool),
-    (17, "stdinOnce", Bool),
-    (18, "tty", Bool),
-];
-const POD_SPEC: &[Field] = &[
-    (2, "containers", Messages(CONTAINER)),
-    (3, "restartPolicy", Text),
-    (6, "dnsPolicy", Text),
-    (8, "serviceAccountName", Text),
-    (10, "nodeName", Text),
-    (11, "hostNetwork", Bool),
-    (12, "hostPID", Bool),
-    (13, "hostIPC", Bool),
-    (16, "hostname", Text),
-    (17, "subdomain", Text),
-    (19, "schedulerName", Text),
-];
-const SELECTOR: &[Field] = &[(1, "matchLabels", TextMap)];
-const DEPLOYMENT: &[Field] = &[
-    (1, "metadata", Message(METADATA)),
-    (
-        2,
-        "spec",
-        Message(&[
-            (1, "replicas", Int),
-            (2, "selector", Message(SELECTOR)),
-            (3, "template", Message(&[(1, "metadata", Message(METADATA)), (2, "spec", Message(POD_SPEC))])),
-            (4, "strategy", Message(&[(1, "type", Text)])),
-            (5, "minReadySeconds", Int),
-            (7, "paused", Bool),
-        ]),
-    ),
-    (3, "status", Ignored),
-];
-const TARGET_PORT: &[Field] = &[(1, "type", Int), (2, "intVal", Int), (3, "strVal", Text)];
-const SERVICE: &[Field] = &[
-    (1, "metadata", Message(METADATA)),
-    (
-        2,
-        "spec",
-        Message(&[
-            (
-                1,
-                "ports",
-                Messages(&[
-                    (1, "name", Text),
-                    (2, "protocol", Text),
-                    (3, "port", Int),
-                    (4, "targetPort", Message(TARGET_PORT)),
-                    (5, "nodePort", Int),
-                ]),
-            ),
-            (2, "selector", TextMap),
-            (3, "clusterIP", Text),
-            (4, "type", Text),
-            (7, "sessionAffinity", Text),
-            (8, "loadBalancerIP", Text),
-            (10, "externalName", Text),
-            (11, "externalTrafficPolicy", Text),
-            (13, "publishNotReadyAddresses", Bool),
-        ]),
-    ),
-    (3, "status", Ignored),
-];
+/// A field of a message: its number, its name in JSON, and what it holds, in the words of the table.
+struct Field {
+    number: u64,
+    name: &'static str,
+    kind: &'static str,
+    shape: Shape,
+}
 
-fn message(kind: &str) -> Option<&'static [Field]> {
-    Some(match kind {
-        "Namespace" => NAMESPACE,
-        "ConfigMap" => CONFIG_MAP,
-        "Secret" => SECRET,
-        "ServiceAccount" => SERVICE_ACCOUNT,
-        "TokenRequest" => TOKEN_REQUEST,
-        "SelfSubjectReview" | "SelfSubjectAccessReview" => REVIEW,
-        "DeleteOptions" => DELETE_OPTIONS,
-        "Deployment" => DEPLOYMENT,
-        "Service" => SERVICE,
-        _ => return None,
-    })
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Zero and empty mean: not given. Go's generated code writes them all the same.
+    Plain,
+    /// Zero and empty are values.
+    Optional,
+    List,
+    /// From text.
+    Map,
+}
+
+static MESSAGES: LazyLock<HashMap<&str, Vec<Field>>> = LazyLock::new(|| {
+    let lines = include_str!("protobuf/messages.txt").lines().filter(|line| !line.starts_with('#'));
+    let words = lines.filter_map(|line| line.split_once(' '));
+    words.map(|(message, fields)| (message, fields.split(' ').filter_map(field).collect())).collect()
+});
+
+fn field(words: &'static str) -> Option<Field> {
+    let (name, rest) = words.split_once('=')?;
+    let shapes = [("?", Shape::Optional), ("*", Shape::List), ("{}", Shape::Map)];
+    let found = shapes.iter().find_map(|(mark, shape)| Some((rest.strip_suffix(mark)?, *shape)));
+    let (rest, shape) = found.unwrap_or((rest, Shape::Plain));
+    let (number, kind) = rest.split_once(':').unwrap_or((rest, "text"));
+    Some(Field { number: number.parse().ok()?, name, kind, shape })
 }
 
 /// Reads a body of the media type `application/vnd.kubernetes.protobuf`.
@@ -179,158 +60,169 @@ fn message(kind: &str) -> Option<&'static [Field]> {
 /// What is wrong, or not described here.
 pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
     let envelope = body.strip_prefix(MAGIC).ok_or("the body does not begin with the protobuf magic number")?;
-    let (mut head, mut raw) = (Map::new(), Vec::new());
+    let mut raw = &[][..];
+    let mut head = Map::new();
     for field in fields(envelope) {
         match field? {
-            (RAW, Wire::Bytes(bytes)) => raw = bytes.to_vec(),
-            (number, wire) => read(UNKNOWN, number, wire, (&mut head, 0))?,
+            (RAW, Wire::Bytes(bytes)) => raw = bytes,
+            field => read("Unknown", field, &mut head)?,
         }
     }
-    let meta = head.get("type").cloned().unwrap_or_default();
-    let kind = meta.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let layout = message(kind).ok_or_else(|| format!("no protobuf body is read for the kind {kind:?}; send JSON"))?;
-    let mut object = meta.as_object().cloned().unwrap_or_default();
-    for field in fields(&raw) {
-        let (number, wire) = field?;
-        read(layout, number, wire, (&mut object, 0))?;
-    }
-    let mut object = Value::Object(object);
-    flatten_target_ports(&mut object);
-    Ok(object)
-}
-
-/// `IntOrString` is a message in protobuf and a scalar in JSON.
-fn flatten_target_ports(object: &mut Value) {
-    for port in object.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(target) = port.get_mut("targetPort") {
-            let field = if target.get("type") == Some(&json!(1)) { "strVal" } else { "intVal" };
-            *target = target.get(field).cloned().unwrap_or_default();
-        }
-    }
-}
-
-fn read(
-    layout: &[Field],
-    number: u64,
-    wire: Wire<'_>,
-    (object, depth): (&mut Map<String, Value>, usize),
-) -> Result<(), String> {
-    // Go's generated code writes empty strings and zeros, which mean: not given.
-    if matches!(wire, Wire::Bytes([]) | Wire::Varint(0)) && !layout.iter().any(|field| is_meant_empty(field, number)) {
-        return Ok(());
-    }
-    let Some((_, name, kind)) = layout.iter().find(|(known, ..)| *known == number) else {
-        return Err(format!("the protobuf body has an unknown field {number}; send JSON"));
+    let Some(Value::Object(mut object)) = head.remove("type") else {
+        return Err("the protobuf envelope names no kind; send JSON".into());
     };
-    if depth > MAX_DEPTH {
-        return Err("the protobuf body is nested too deeply".into());
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !MESSAGES.get(kind.as_str()).is_some_and(|fields| fields.iter().any(|field| field.name == "metadata"))
+        && kind != "DeleteOptions"
+    {
+        return Err(format!("no protobuf body is read for the kind {kind:?}; send JSON"));
     }
-    let nested = |fields: &'static [Field], bytes: &[u8]| decode_message(fields, bytes, depth + 1);
-    match (kind, wire) {
-        (Ignored, _) => {}
-        (Text, Wire::Bytes(bytes)) => insert(object, name, utf8(bytes)?.into()),
-        (Texts, Wire::Bytes(bytes)) => push(object, name, utf8(bytes)?.into()),
-        (Bool, Wire::Varint(value)) => insert(object, name, (value != 0).into()),
-        (Int, Wire::Varint(value)) => insert(object, name, value.cast_signed().into()),
-        (Message(fields), Wire::Bytes(bytes)) => insert(object, name, nested(fields, bytes)?),
-        (Messages(fields), Wire::Bytes(bytes)) => push(object, name, nested(fields, bytes)?),
-        (TextMap | BytesMap, Wire::Bytes(bytes)) => {
-            let (key, value) = entry(bytes)?;
-            let value =
-                if matches!(kind, BytesMap) { BASE64_STANDARD.encode(value).into() } else { utf8(value)?.into() };
-            if let Some(map) = object.entry(*name).or_insert_with(|| json!({})).as_object_mut() {
-                insert(map, &key, value);
-            }
-        }
-        _ => return Err(format!("the protobuf field {name} has another type than expected")),
-    }
-    Ok(())
-}
-
-/// Whether nothing is something here: an empty element of a list, an optional boolean or number.
-fn is_meant_empty((number, _, kind): &Field, wanted: u64) -> bool {
-    *number == wanted && matches!(kind, Texts | Bool | Int | Messages(_))
-}
-
-fn decode_message(layout: &[Field], bytes: &[u8], depth: usize) -> Result<Value, String> {
-    let mut object = Map::new();
-    for field in fields(bytes) {
-        let (number, wire) = field?;
-        read(layout, number, wire, (&mut object, depth))?;
+    for field in fields(raw) {
+        read(&kind, field?, &mut object)?;
     }
     Ok(Value::Object(object))
 }
 
-fn insert(object: &mut Map<String, Value>, name: &str, value: Value) {
-    object.insert(name.to_owned(), value);
-}
-
-fn push(object: &mut Map<String, Value>, name: &str, value: Value) {
-    if let Some(list) = object.entry(name).or_insert_with(|| json!([])).as_array_mut() {
-        list.push(value);
+/// Reads one field of a message into its object. No message holds itself, which bounds the recursion.
+fn read(message: &str, (number, wire): (u64, Wire<'_>), object: &mut Map<String, Value>) -> Result<(), String> {
+    let field = MESSAGES.get(message).and_then(|fields| fields.iter().find(|field| field.number == number));
+    let is_nothing = matches!(wire, Wire::Bytes([]) | Wire::Varint(0));
+    let Some(field) = field.filter(|field| !(is_nothing && field.shape == Shape::Plain)) else {
+        if is_nothing {
+            return Ok(());
+        }
+        return Err(format!("the protobuf body has an unknown field {number} of {message}; send JSON"));
+    };
+    let slot = object.entry(field.name);
+    match (field.shape, wire) {
+        _ if field.kind == "-" => {}
+        (Shape::Map, Wire::Bytes(bytes)) => {
+            let (key, value) = entry(field.kind, bytes)?;
+            if let Value::Object(map) = slot.or_insert_with(|| json!({})) {
+                map.insert(key, value);
+            }
+        }
+        (Shape::List, wire) => {
+            let item = value(field.kind, wire)?;
+            if let Value::Array(list) = slot.or_insert_with(|| json!([])) {
+                list.push(item);
+            }
+        }
+        (_, wire) => *slot.or_insert(Value::Null) = value(field.kind, wire)?,
     }
+    Ok(())
 }
 
-fn entry(bytes: &[u8]) -> Result<(String, &[u8]), String> {
-    let (mut key, mut value) = (String::new(), &[][..]);
+fn entry(kind: &str, bytes: &[u8]) -> Result<(String, Value), String> {
+    let (mut key, mut content) = (String::new(), Value::from(""));
     for field in fields(bytes) {
         match field? {
             (1, Wire::Bytes(bytes)) => utf8(bytes)?.clone_into(&mut key),
-            (2, Wire::Bytes(bytes)) => value = bytes,
+            (2, wire) => content = value(kind, wire)?,
             _ => return Err("a map entry has another field than key and value".into()),
         }
     }
-    Ok((key, value))
+    Ok((key, content))
+}
+
+fn value(kind: &str, wire: Wire<'_>) -> Result<Value, String> {
+    Ok(match (kind, wire) {
+        ("bool", Wire::Varint(value)) => (value != 0).into(),
+        ("int", Wire::Varint(value)) => value.cast_signed().into(),
+        ("bytes", Wire::Bytes(bytes)) => BASE64_STANDARD.encode(bytes).into(),
+        ("text", Wire::Bytes(bytes)) => utf8(bytes)?.into(),
+        (message, Wire::Bytes(bytes)) if MESSAGES.contains_key(message) => {
+            let mut object = Map::new();
+            for field in fields(bytes) {
+                read(message, field?, &mut object)?;
+            }
+            flattened(message, object)
+        }
+        _ => return Err(format!("a protobuf field of the kind {kind} has another type than expected")),
+    })
+}
+
+/// Some messages are scalars in JSON.
+fn flattened(message: &str, mut object: Map<String, Value>) -> Value {
+    let name = match message {
+        "IntOrString" if object.get("type") == Some(&json!(1)) => "strVal",
+        "IntOrString" => return object.remove("intVal").unwrap_or_else(|| json!(0)),
+        "Quantity" => "string",
+        _ => return Value::Object(object),
+    };
+    object.remove(name).unwrap_or_default()
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, String> {
     str::from_utf8(bytes).map_err(|_invalid| "a string of the protobuf body is not UTF-8".into())
 }
 
-/// A field as it lies on the wire.
-enum Wire<'a> {
-    Varint(u64),
-    Bytes(&'a [u8]),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The fields of a message, [in the wire format](https://protobuf.dev/programming-guides/encoding/).
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = Result<(u64, Wire<'_>), String>> {
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let field = next_field(&mut rest).ok_or_else(|| "the protobuf body is malformed".to_owned());
-        if field.is_err() {
-            rest = &[];
-        }
-        Some(field)
-    })
-}
+    /// One field with bytes, or with a number.
+    fn bytes(number: u8, content: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+    }
 
-fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, Wire<'a>)> {
-    let tag = varint(rest)?;
-    let wire = match tag & 7 {
-        0 => Wire::Varint(varint(rest)?),
-        2 => {
-            let length = usize::try_from(varint(rest)?).ok()?;
-            let (bytes, after) = rest.split_at_checked(length)?;
-            *rest = after;
-            Wire::Bytes(bytes)
-        }
-        _ => return None,
-    };
-    Some((tag >> 3, wire))
-}
+    fn number(number: u8, value: u8) -> Vec<u8> {
+        vec![number << 3, value]
+    }
 
-fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, after) = rest.split_first()?;
-        *rest = after;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
+    fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+        let head = [bytes(1, api_version.as_bytes()), bytes(2, kind.as_bytes())].concat();
+        [MAGIC, &bytes(1, &head), &bytes(2, raw), &bytes(3, b""), &bytes(4, b"")].concat()
+    }
+
+    #[test]
+    fn every_message_that_is_referred_to_is_described_and_every_number_is_its_own() {
+        for (message, fields) in &*MESSAGES {
+            let line =
+                include_str!("protobuf/messages.txt").lines().find(|line| line.starts_with(&format!("{message} ")));
+            assert_eq!(line.unwrap().split(' ').count(), fields.len() + 1, "{message}");
+            for (index, field) in fields.iter().enumerate() {
+                let is_scalar = ["text", "bool", "int", "bytes", "-"].contains(&field.kind);
+                assert!(is_scalar || MESSAGES.contains_key(field.kind), "{message}.{}: {}", field.name, field.kind);
+                assert!(fields[..index].iter().all(|other| other.number != field.number), "{message}.{}", field.name);
+            }
         }
     }
-    None
+
+    #[test]
+    fn maps_lists_and_wrapped_scalars_become_what_they_are_in_json() {
+        let entry = |value: &[u8]| [bytes(1, b"k"), bytes(2, value)].concat();
+        let metadata = bytes(1, &[bytes(1, b"a"), bytes(8, b""), bytes(14, b"x"), bytes(14, b"y")].concat());
+        let secret = [metadata, bytes(2, &entry(&[0xff, 0])), number(5, 0)].concat();
+        let expected = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "finalizers": ["x", "y"]},
+            "data": {"k": "/wA="}, "immutable": false,
+        });
+        assert_eq!(decode(&body("v1", "Secret", &secret)), Ok(expected));
+        let percent = [number(1, 1), number(2, 0), bytes(3, b"50%")].concat();
+        let budget = [bytes(1, &percent), bytes(2, &bytes(1, &entry(b"v"))), bytes(3, &number(2, 4))].concat();
+        let budget = decode(&body("policy/v1", "PodDisruptionBudget", &bytes(2, &budget))).unwrap();
+        let spec = json!({"minAvailable": "50%", "selector": {"matchLabels": {"k": "v"}}, "maxUnavailable": 4});
+        assert_eq!(budget["spec"], spec);
+    }
+
+    #[test]
+    fn zeros_count_where_they_can_be_told_from_nothing() {
+        let spec = [number(1, 0), number(5, 0), number(7, 0)].concat();
+        let object = decode(&body("apps/v1", "Deployment", &bytes(2, &spec))).unwrap();
+        assert_eq!(object["spec"], json!({"replicas": 0}));
+    }
+
+    #[test]
+    fn what_is_not_described_is_refused() {
+        let unknown = bytes(2, &bytes(15, b"x"));
+        for (raw, kind) in [(&unknown[..], "Deployment"), (b"", "Pod"), (b"", "IntOrString"), (b"\x08\x01", "Secret")] {
+            assert!(decode(&body("v1", kind, raw)).is_err(), "{kind}");
+        }
+        for malformed in
+            [&b""[..], b"k8s", b"k8s\0", b"k8s\0\x0a", b"k8s\0\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"]
+        {
+            assert!(decode(malformed).is_err(), "{malformed:?}");
+        }
+    }
 }

@@ -49,6 +49,11 @@ impl Selector {
         Ok(Self { namespace: namespace.map(str::to_owned), labels, fields })
     }
 
+    /// Whether all objects of the namespaces are meant.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
     /// Whether the object is meant.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let namespace = text(object, "/metadata/namespace");
@@ -88,7 +93,9 @@ fn parse_field(kind: &Kind, term: &str) -> Result<Field, Status> {
     if !["metadata.name", "metadata.namespace"].contains(&path) && !kind.selectable().contains(&path) {
         return Err(Status::bad_request(format!("field label not supported: {path}")));
     }
-    Ok(Field { pointer: format!("/{}", path.replace('.', "/")), value: value.trim().to_owned(), is_equal })
+    // The one field that is not called after where it is.
+    let place = if path == "source" { "source.component" } else { path };
+    Ok(Field { pointer: format!("/{}", place.replace('.', "/")), value: value.trim().to_owned(), is_equal })
 }
 
 fn parse_labels(selector: &str) -> Result<Vec<Requirement>, String> {

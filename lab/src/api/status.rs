@@ -14,13 +14,14 @@ pub struct Status {
     pub reason: &'static str,
     /// The sentence shown to the user.
     pub message: String,
-    details: Option<Box<Value>>,
+    /// Fields of the `Status` object beyond those: `details`, `metadata`.
+    more: Option<Box<Value>>,
 }
 
 impl Status {
     /// A refusal without details.
     pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), more: None }
     }
 
     /// 400: the request makes no sense.
@@ -61,9 +62,27 @@ impl Status {
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(resource, name)
     }
 
-    /// 410: the resource version is older than the kept history.
+    /// 410: the resource version is older than the kept history; the client must list anew.
     pub fn expired(asked: u64, oldest: u64) -> Self {
         Self::new(StatusCode::GONE, "Expired", format!("too old resource version: {asked} ({oldest})"))
+    }
+
+    /// 410: the revision at which a list began is no longer known. The rest can be had with `token`, as it is now.
+    pub(crate) fn expired_page(token: &str) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start \
+                       a new list without the continue parameter, or use the continue token in this response to \
+                       retrieve the remainder of the results. Continuing with the provided token results in an \
+                       inconsistent list - objects that were created, modified, or deleted between the time the first \
+                       chunk was returned and now may show up in the list.";
+        Self::new(StatusCode::GONE, "Expired", message).with("metadata", json!({"continue": token}))
+    }
+
+    /// 504: the resource version has not come yet, or is another server's.
+    pub(crate) fn not_yet(asked: u64, current: u64) -> Self {
+        let message = format!("Too large resource version: {asked}, current: {current}");
+        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
+            .with("details", json!({"causes": [cause], "retryAfterSeconds": 1}))
     }
 
     /// 415: a body of this media type is not read.
@@ -103,20 +122,24 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
-        if let (Some(details), Some(object)) = (&self.details, status.as_object_mut()) {
-            object.insert("details".into(), (**details).clone());
+        if let (Some(Value::Object(more)), Some(object)) = (self.more.as_deref(), status.as_object_mut()) {
+            object.extend(more.clone());
         }
         status
     }
 
+    fn with(mut self, field: &str, value: Value) -> Self {
+        self.more = Some(Box::new(json!({field: value})));
+        self
+    }
+
     /// Adds the resource (`plural.group`) and the name to the details.
-    fn about(mut self, resource: &str, name: &str) -> Self {
+    fn about(self, resource: &str, name: &str) -> Self {
         let (kind, group) = resource.split_once('.').unwrap_or((resource, ""));
         let mut details = json!({"name": name, "kind": kind});
         if let (false, Some(object)) = (group.is_empty(), details.as_object_mut()) {
             object.insert("group".into(), group.into());
         }
-        self.details = Some(Box::new(details));
-        self
+        self.with("details", details)
     }
 }

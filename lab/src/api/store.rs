@@ -20,13 +20,14 @@ const HISTORY: usize = 2048;
 /// Objects kept in all, an amount that a lab never needs.
 const MAX_OBJECTS: usize = 50_000;
 
-/// One change. `before` and `after` are the object as it was and as it is.
-/// The `before` of a removal carries the revision of the removal.
-#[derive(Clone)]
+/// One change.
 pub(crate) struct Change {
     pub(crate) revision: u64,
+    /// The object as it was; nothing if it is new.
     pub(crate) before: Option<Object>,
-    pub(crate) after: Option<Object>,
+    /// The object as it is, or its last state with the revision of its removal.
+    pub(crate) after: Object,
+    pub(crate) is_removal: bool,
 }
 
 #[derive(Default)]
@@ -51,6 +52,14 @@ impl Store {
     /// The revision of the newest change.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Whether there is a revision already.
+    ///
+    /// # Errors
+    /// `Timeout`, in the words by which clients know a version that this server has not reached.
+    pub(crate) fn reached(&self, revision: u64) -> Result<(), Status> {
+        if revision > self.revision { Err(Status::not_yet(revision, self.revision)) } else { Ok(()) }
     }
 
     /// The revision of the newest change to a kind.
@@ -85,7 +94,7 @@ impl Store {
         let object = Arc::new(object);
         if let Some(collection) = self.collections.get_mut(kind.collection) {
             let before = collection.objects.insert(key(&object), Arc::clone(&object));
-            collection.remember(Change { revision, before, after: Some(Arc::clone(&object)) });
+            collection.remember(Change { revision, before, after: Arc::clone(&object), is_removal: false });
         }
         object
     }
@@ -93,19 +102,35 @@ impl Store {
     /// Takes an object out; returns its last state.
     pub(crate) fn remove(&mut self, kind: &Kind, key: &Key) -> Option<Object> {
         let collection = self.collections.get_mut(kind.collection)?;
-        let mut last = (*collection.objects.remove(key)?).clone();
+        let before = collection.objects.remove(key)?;
+        let mut last = (*before).clone();
         self.revision += 1;
         stamp(&mut last, self.revision);
-        let last = Arc::new(last);
-        collection.remember(Change { revision: self.revision, before: Some(Arc::clone(&last)), after: None });
-        Some(last)
+        let (revision, after) = (self.revision, Arc::new(last));
+        collection.remember(Change { revision, before: Some(before), after: Arc::clone(&after), is_removal: true });
+        Some(after)
+    }
+
+    /// The objects of a kind as they were at a revision, in the order of namespace and name.
+    ///
+    /// # Errors
+    /// As [`Store::since`].
+    pub(crate) fn at(&self, kind: &Kind, revision: u64) -> Result<Vec<Object>, Status> {
+        let mut past: BTreeMap<_, _> = self.iter(kind, None).map(|object| (key(object), object)).collect();
+        for change in self.since(kind, revision)?.rev() {
+            match &change.before {
+                Some(before) => past.insert(key(before), before),
+                None => past.remove(&key(&change.after)),
+            };
+        }
+        Ok(past.into_values().cloned().collect())
     }
 
     /// What changed after a revision.
     ///
     /// # Errors
     /// `Expired` when that is no longer known, or not yet (the revision is another server's).
-    pub(crate) fn since(&self, kind: &Kind, revision: u64) -> Result<impl Iterator<Item = &Change>, Status> {
+    pub(crate) fn since(&self, kind: &Kind, revision: u64) -> Result<impl DoubleEndedIterator<Item = &Change>, Status> {
         let Some(collection) = self.collections.get(kind.collection) else { return Err(Status::no_such_resource()) };
         if revision < collection.forgotten || revision > self.revision {
             return Err(Status::expired(revision, collection.forgotten));

@@ -90,6 +90,80 @@ async fn a_watcher_sees_everything_in_both_ways_of_starting() {
     lab.stop().await;
 }
 
+/// A map of some size, changed more often than the server remembers while its reader looks away.
+fn bury(lab: &Lab, last: &str) {
+    let filler = "x".repeat(20_000);
+    for count in 0..4500 {
+        let patch = lab::api::Patch::Merge(json!({"data": {"k": count.to_string(), "filler": filler}}));
+        lab.client.patch::<ConfigMap>(Some("shop"), "a", &patch).unwrap();
+    }
+    let patch = lab::api::Patch::Merge(json!({"data": {"k": last, "filler": null}}));
+    lab.client.patch::<ConfigMap>(Some("shop"), "a", &patch).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_that_fell_behind_is_told_and_lists_again() {
+    let lab = Lab::start();
+    let maps: Api<ConfigMap> = Api::namespaced(client(&lab).await, "shop");
+    maps.create(&PostParams::default(), &map("a")).await.unwrap();
+    maps.create(&PostParams::default(), &map("b")).await.unwrap();
+    for config in [watcher::Config::default(), watcher::Config::default().streaming_lists()] {
+        let mut events = pin!(watcher(maps.clone(), config.fields("metadata.name=a")));
+        while !matches!(events.try_next().await, Ok(Some(watcher::Event::InitDone))) {}
+        // The watch has begun once it tells of a change.
+        let patch = Patch::Merge(json!({"data": {"k": "begun"}}));
+        maps.patch("a", &PatchParams::default(), &patch).await.unwrap();
+        assert!(matches!(events.try_next().await, Ok(Some(watcher::Event::Apply(_)))));
+        tokio::task::block_in_place(|| bury(&lab, "last"));
+        let (mut expired, mut listed) = (false, false);
+        let wait = async {
+            loop {
+                let map = match events.next().await.unwrap() {
+                    Err(watcher::Error::WatchError(status)) => {
+                        assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
+                        expired = true;
+                        continue;
+                    }
+                    Err(other) => panic!("{other}"),
+                    Ok(watcher::Event::InitApply(map)) => {
+                        listed = true;
+                        map
+                    }
+                    Ok(watcher::Event::Apply(map)) => map,
+                    Ok(_) => continue,
+                };
+                if map.data.unwrap()["k"] == "last" {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.expect("the last state must arrive");
+        assert!(expired && listed, "told: {expired}, listed again: {listed}");
+    }
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_in_pages_is_read_to_its_end() {
+    let lab = Lab::start();
+    let maps: Api<ConfigMap> = Api::namespaced(client(&lab).await, "shop");
+    for name in ["a", "b", "c", "d", "e"] {
+        maps.create(&PostParams::default(), &map(name)).await.unwrap();
+    }
+    let config = watcher::Config::default().page_size(2).fields("metadata.name!=kube-root-ca.crt");
+    let mut events = pin!(watcher(maps, config));
+    let mut known = Vec::new();
+    loop {
+        match tokio::time::timeout(DEADLINE, events.try_next()).await.unwrap().unwrap().unwrap() {
+            watcher::Event::InitApply(map) => known.push(map.metadata.name.unwrap()),
+            watcher::Event::InitDone => break,
+            _ => {}
+        }
+    }
+    assert_eq!(known, ["a", "b", "c", "d", "e"]);
+    lab.stop().await;
+}
+
 #[tokio::test]
 async fn a_raw_watch_tells_of_objects_that_leave_the_selection() {
     let lab = Lab::start();

@@ -1,4 +1,8 @@
-//! The server under the real kubectl, over TLS. Skipped where there is none.
+//! The server under the real kubectl, over TLS: each test with every version that is here.
+//! Skipped where there is none.
+
+mod bodies;
+mod watching;
 
 use std::io::Write as _;
 use std::process::{Output, Stdio};
@@ -10,26 +14,50 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use lab::api::{DeleteOptions, LogRequest, LogStream, Patch, PodLogs, Selection, Status};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::support::{DEADLINE, Lab, wait_until};
 
+/// What kubectl is called: the newest, or the machine's own, and the oldest that `cargo xtask test` fetches.
+const PROGRAMS: &[&str] = &["kubectl", "kubectl-oldest"];
+
+/// Runs a test with each kubectl that is here, each with a server of its own.
+async fn with_each(test: impl AsyncFn(&Kubectl)) {
+    let mut found = 0;
+    for program in PROGRAMS {
+        let version = Command::new(program).args(["version", "--client"]).output().await;
+        let Ok(version) = version else { continue };
+        println!("{program}: {}", String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default());
+        let kubectl = Kubectl::start(program);
+        test(&kubectl).await;
+        kubectl.lab.stop().await;
+        found += 1;
+    }
+    if found == 0 {
+        println!("SKIPPED: kubectl is not installed");
+    }
+}
+
+#[tokio::test]
+async fn kubectl_is_here_in_its_oldest_and_newest_version() {
+    for program in PROGRAMS {
+        if Command::new(program).args(["version", "--client"]).output().await.is_err() {
+            println!("SKIPPED: {program} is not installed");
+        }
+    }
+}
+
 /// A lab with nodes, a kubeconfig in a file, and kubectl.
 struct Kubectl {
+    program: &'static str,
     lab: Lab,
     kubeconfig: tempfile::NamedTempFile,
     cache: tempfile::TempDir,
 }
 
 impl Kubectl {
-    /// Nothing where there is no kubectl.
-    async fn start() -> Option<Self> {
-        let version = Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).status().await;
-        if !version.is_ok_and(|status| status.success()) {
-            println!("SKIPPED: kubectl is not installed");
-            return None;
-        }
+    fn start(program: &'static str) -> Self {
         let lab = Lab::start();
         let mut kubeconfig = tempfile::NamedTempFile::new().unwrap();
         kubeconfig.write_all(lab.kubeconfig().as_bytes()).unwrap();
@@ -38,11 +66,11 @@ impl Kubectl {
             let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status});
             lab.client.apply_json(node).unwrap();
         }
-        Some(Self { lab, kubeconfig, cache: tempfile::tempdir().unwrap() })
+        Self { program, lab, kubeconfig, cache: tempfile::tempdir().unwrap() }
     }
 
     fn command(&self, words: &str) -> Command {
-        let mut command = Command::new("kubectl");
+        let mut command = Command::new(self.program);
         command.arg("--kubeconfig").arg(self.kubeconfig.path()).arg("--cache-dir").arg(self.cache.path());
         command.args(words.split_whitespace()).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -67,14 +95,19 @@ impl Kubectl {
     async fn feed(&self, words: &str, input: &str) -> String {
         let output = self.output(words, input).await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{words}: {text} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{} {words}: {text} {}",
+            self.program,
+            String::from_utf8_lossy(&output.stderr)
+        );
         text
     }
 
     /// Runs a command that must fail; what it complains of.
     async fn fail(&self, words: &str, input: &str) -> String {
         let output = self.output(words, input).await;
-        assert!(!output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(!output.status.success(), "{} {words}: {}", self.program, String::from_utf8_lossy(&output.stdout));
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
@@ -96,10 +129,6 @@ impl Kubectl {
             let patch = Patch::Strategic(json!({"status": status}));
             client.patch_status::<Pod>(Some("shop"), name, &patch).unwrap();
         }
-    }
-
-    async fn stop(self) {
-        self.lab.stop().await;
     }
 }
 
@@ -134,82 +163,52 @@ spec:
 
 #[tokio::test]
 async fn a_deployment_and_its_service_live_through_everyday_commands() {
-    let Some(kubectl) = Kubectl::start().await else { return };
-    let applied = kubectl.feed("apply -f -", SHOP).await;
-    assert!(applied.contains("deployment.apps/cart created") && applied.contains("service/cart created"), "{applied}");
-    assert!(kubectl.feed("apply -f -", SHOP).await.lines().all(|line| line.ends_with(" unchanged")));
-    let client = &kubectl.lab.client;
-    wait_until("two pods", async || client.list::<Pod>(&Selection::namespace("shop")).unwrap().len() == 2).await;
-    kubectl.play_kubelet();
-    kubectl.run("-n shop rollout status deployment/cart --timeout=10s").await;
-    kubectl.run("-n shop wait --for=condition=Ready pod -l app=cart --timeout=10s").await;
-
-    let pods = kubectl.run("-n shop get pods -o wide").await;
-    let header: Vec<_> = pods.lines().next().unwrap().split_whitespace().take(7).collect();
-    assert_eq!(header, ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"]);
-    assert!(pods.contains("1/1     Running") && pods.contains("node-1") && pods.contains("node-2"), "{pods}");
-    let all = kubectl.run("-n shop get all").await;
-    for name in ["pod/cart-", "service/cart", "deployment.apps/cart", "replicaset.apps/cart-"] {
-        assert!(all.contains(name), "{name} in {all}");
-    }
-    let json = kubectl.run("-n shop get deployment cart -o json").await;
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["status"]["availableReplicas"], 2);
-    assert!(kubectl.run("-n shop get endpointslices").await.contains("8080"));
-    assert!(kubectl.run("-n shop describe pod -l app=cart").await.contains("Controlled By:    ReplicaSet/cart-"));
-
-    kubectl.run("label namespace shop istio.io/dataplane-mode=ambient").await;
-    assert!(kubectl.run("get ns -l istio.io/dataplane-mode=ambient -o name").await.contains("namespace/shop"));
-    kubectl.run("annotate namespace shop example.com/note=hello").await;
-    kubectl.run("label namespace shop istio.io/dataplane-mode-").await;
-    let image = r#"{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"other"}]}}}}"#;
-    assert!(kubectl.run(&format!("-n shop patch deployment cart -p {image}")).await.contains("patched"));
-    assert!(kubectl.run("-n shop scale deployment cart --replicas=1").await.contains("scaled"));
-    kubectl.run("-n shop rollout restart deployment cart").await;
-    assert!(kubectl.feed("-n shop delete -f -", SHOP).await.contains("deployment.apps \"cart\" deleted"));
-    wait_until("the end of the pods", async || {
+    with_each(async |kubectl| {
+        let applied = kubectl.feed("apply -f -", SHOP).await;
+        assert!(
+            applied.contains("deployment.apps/cart created") && applied.contains("service/cart created"),
+            "{applied}"
+        );
+        assert!(kubectl.feed("apply -f -", SHOP).await.lines().all(|line| line.ends_with(" unchanged")));
+        let client = &kubectl.lab.client;
+        wait_until("two pods", async || client.list::<Pod>(&Selection::namespace("shop")).unwrap().len() == 2).await;
         kubectl.play_kubelet();
-        client.list::<Pod>(&Selection::namespace("shop")).unwrap().is_empty()
+        kubectl.run("-n shop rollout status deployment/cart --timeout=10s").await;
+        kubectl.run("-n shop wait --for=condition=Ready pod -l app=cart --timeout=10s").await;
+
+        let pods = kubectl.run("-n shop get pods -o wide").await;
+        let header: Vec<_> = pods.lines().next().unwrap().split_whitespace().take(7).collect();
+        assert_eq!(header, ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"]);
+        assert!(pods.contains("1/1     Running") && pods.contains("node-1") && pods.contains("node-2"), "{pods}");
+        let all = kubectl.run("-n shop get all").await;
+        for name in ["pod/cart-", "service/cart", "deployment.apps/cart", "replicaset.apps/cart-"] {
+            assert!(all.contains(name), "{name} in {all}");
+        }
+        let json = kubectl.run("-n shop get deployment cart -o json").await;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["status"]["availableReplicas"], 2);
+        assert!(kubectl.run("-n shop get endpointslices").await.contains("8080"));
+        assert!(kubectl.run("-n shop describe pod -l app=cart").await.contains("Controlled By:    ReplicaSet/cart-"));
+
+        kubectl.run("label namespace shop istio.io/dataplane-mode=ambient").await;
+        assert!(kubectl.run("get ns -l istio.io/dataplane-mode=ambient -o name").await.contains("namespace/shop"));
+        kubectl.run("annotate namespace shop example.com/note=hello").await;
+        kubectl.run("label namespace shop istio.io/dataplane-mode-").await;
+        let image = r#"{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"other"}]}}}}"#;
+        assert!(kubectl.run(&format!("-n shop patch deployment cart -p {image}")).await.contains("patched"));
+        assert!(kubectl.run("-n shop scale deployment cart --replicas=1").await.contains("scaled"));
+        kubectl.run("-n shop rollout restart deployment cart").await;
+        assert!(kubectl.feed("-n shop delete -f -", SHOP).await.contains("deployment.apps \"cart\" deleted"));
+        wait_until("the end of the pods", async || {
+            kubectl.play_kubelet();
+            client.list::<Pod>(&Selection::namespace("shop")).unwrap().is_empty()
+        })
+        .await;
     })
     .await;
-    kubectl.stop().await;
 }
 
-#[tokio::test]
-async fn objects_made_by_kubectl_itself_are_read() {
-    let Some(kubectl) = Kubectl::start().await else { return };
-    for (command, expected) in [
-        ("create namespace fresh", "namespace/fresh created"),
-        ("-n fresh create configmap m --from-literal=a=b", "configmap/m created"),
-        ("-n fresh create secret generic s --from-literal=a=b", "secret/s created"),
-        ("-n fresh create serviceaccount bob", "serviceaccount/bob created"),
-        ("-n fresh create deployment d --image=aquifer --port=80 -- aquifer echo", "deployment.apps/d created"),
-        ("-n fresh create service clusterip c --tcp=80:8080", "service/c created"),
-        ("-n fresh expose deployment d --port=80", "service/d exposed"),
-        ("-n fresh run p --image=aquifer --labels=a=b", "pod/p created"),
-        ("auth whoami", "kubernetes-admin"),
-        ("auth can-i create pods", "yes"),
-    ] {
-        let output = kubectl.run(command).await;
-        assert!(output.contains(expected), "{command}: {output}");
-    }
-    let secret = kubectl.run("-n fresh get secret s -o jsonpath={.data.a}").await;
-    assert_eq!(secret, "Yg==");
-    let command =
-        kubectl.run("-n fresh get deployment d -o jsonpath={.spec.template.spec.containers[0].command}").await;
-    assert_eq!(command, r#"["aquifer","echo"]"#);
-    assert_eq!(kubectl.run("-n fresh get service c -o jsonpath={.spec.ports[0].targetPort}").await, "8080");
-    let token = kubectl.run("-n fresh create token bob --audience=istio-ca").await;
-    assert_eq!(token.trim().split('.').count(), 3);
-    kubectl.run("delete namespace fresh --wait=false").await;
-    assert!(kubectl.fail("-n fresh create configmap late", "").await.contains("is being terminated"));
-    kubectl.stop().await;
-}
-
-#[tokio::test]
-async fn istio_and_gateway_manifests_are_applied_and_misspelt_ones_refused() {
-    let Some(kubectl) = Kubectl::start().await else { return };
-    let good = "
+const GOOD: &str = "
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: ports, namespace: shop}
@@ -243,12 +242,8 @@ spec:
   parentRefs: [{group: '', kind: Service, name: cart, port: 80}]
   rules: [{backendRefs: [{name: cart, port: 80}]}]
 ";
-    assert_eq!(kubectl.feed("apply -f -", good).await.matches(" created").count(), 5);
-    assert_eq!(kubectl.feed("apply -f -", good).await.matches(" unchanged").count(), 5);
-    assert!(kubectl.run("-n shop get pa").await.contains("STRICT"));
-    assert!(kubectl.run("-n shop get gtw,httproutes,ap,dr -o name").await.lines().count() == 4);
 
-    let misspelt = "
+const MISSPELT: &str = "
 apiVersion: security.istio.io/v1beta1
 kind: PeerAuthentication
 metadata: {name: default, namespace: shop}
@@ -258,50 +253,47 @@ spec:
     portLevelMtls:
       8080: {mode: DISABLE}
 ";
-    for validate in ["--validate=strict", "--validate=warn", "--validate=ignore"] {
-        let refused = kubectl.fail(&format!("apply {validate} -f -"), misspelt).await;
-        assert!(refused.contains(r#"unknown field "spec.mTLS", did you mean "mtls"?"#), "{refused}");
-        assert!(refused.contains("portLevelMtls belongs at spec.portLevelMtls"), "{refused}");
-    }
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\n\
-               spec: {containers: [{name: a, image: b, comand: [x]}]}";
-    let refused = kubectl.fail("apply -f -", pod).await;
-    assert!(refused.contains(r#"unknown field "spec.containers[0].comand", did you mean "command"?"#), "{refused}");
-    let warned = kubectl.output("apply --validate=warn -f -", pod).await;
-    assert!(warned.status.success());
-    assert!(String::from_utf8_lossy(&warned.stderr).contains("Warning: unknown field"));
-    let unserved = "apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: x}";
-    assert!(kubectl.fail("apply -f -", unserved).await.contains("no matches for kind"));
-    kubectl.stop().await;
+
+#[tokio::test]
+async fn istio_and_gateway_manifests_are_applied_and_misspelt_ones_refused() {
+    with_each(async |kubectl| {
+        assert_eq!(kubectl.feed("apply -f -", GOOD).await.matches(" created").count(), 5);
+        assert_eq!(kubectl.feed("apply -f -", GOOD).await.matches(" unchanged").count(), 5);
+        assert!(kubectl.run("-n shop get pa").await.contains("STRICT"));
+        assert!(kubectl.run("-n shop get gtw,httproutes,ap,dr -o name").await.lines().count() == 4);
+
+        for validate in ["--validate=strict", "--validate=warn", "--validate=ignore"] {
+            let refused = kubectl.fail(&format!("apply {validate} -f -"), MISSPELT).await;
+            assert!(refused.contains(r#"unknown field "spec.mTLS", did you mean "mtls"?"#), "{refused}");
+            assert!(refused.contains("portLevelMtls belongs at spec.portLevelMtls"), "{refused}");
+        }
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\n\
+                   spec: {containers: [{name: a, image: b, comand: [x]}]}";
+        let refused = kubectl.fail("apply -f -", pod).await;
+        assert!(refused.contains(r#"unknown field "spec.containers[0].comand", did you mean "command"?"#), "{refused}");
+        let warned = kubectl.output("apply --validate=warn -f -", pod).await;
+        assert!(warned.status.success());
+        assert!(String::from_utf8_lossy(&warned.stderr).contains("Warning: unknown field"));
+        let unserved = "apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: x}";
+        assert!(kubectl.fail("apply -f -", unserved).await.contains("no matches for kind"));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn refusals_read_as_from_a_cluster() {
-    let Some(kubectl) = Kubectl::start().await else { return };
-    let missing = kubectl.fail("-n shop get deployment x", "").await;
-    assert!(missing.contains(r#"Error from server (NotFound): deployments.apps "x" not found"#), "{missing}");
-    let exists = kubectl.fail("create namespace shop", "").await;
-    assert!(exists.contains(r#"(AlreadyExists): namespaces "shop" already exists"#), "{exists}");
-    let forbidden = kubectl.fail("delete namespace default", "").await;
-    assert!(forbidden.contains("(Forbidden)"), "{forbidden}");
-    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: fresh}";
-    let applied = kubectl.fail("apply --server-side -f -", namespace).await;
-    assert!(applied.contains("no server-side apply"), "{applied}");
-    kubectl.stop().await;
-}
-
-#[tokio::test]
-async fn a_watch_prints_rows_as_they_change() {
-    let Some(kubectl) = Kubectl::start().await else { return };
-    let mut watch = kubectl.command("get namespaces -w -L istio.io/dataplane-mode").spawn().unwrap();
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut line = async || tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
-    while !line().await.starts_with("shop ") {}
-    kubectl.run("label namespace shop istio.io/dataplane-mode=ambient").await;
-    let changed = line().await;
-    assert!(changed.starts_with("shop ") && changed.ends_with("ambient"), "{changed}");
-    watch.kill().await.unwrap();
-    kubectl.stop().await;
+    with_each(async |kubectl| {
+        let missing = kubectl.fail("-n shop get deployment x", "").await;
+        assert!(missing.contains(r#"Error from server (NotFound): deployments.apps "x" not found"#), "{missing}");
+        let exists = kubectl.fail("create namespace shop", "").await;
+        assert!(exists.contains(r#"(AlreadyExists): namespaces "shop" already exists"#), "{exists}");
+        let forbidden = kubectl.fail("delete namespace default", "").await;
+        assert!(forbidden.contains("(Forbidden)"), "{forbidden}");
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: fresh}";
+        let applied = kubectl.fail("apply --server-side -f -", namespace).await;
+        assert!(applied.contains("no server-side apply"), "{applied}");
+    })
+    .await;
 }
 
 /// Logs that say what was asked for, in two chunks.
@@ -324,18 +316,19 @@ impl PodLogs for Echo {
 
 #[tokio::test]
 async fn logs_come_from_the_kubelet() {
-    let Some(kubectl) = Kubectl::start().await else { return };
-    kubectl.run("-n shop run p --image=aquifer").await;
-    wait_until("a node", async || {
-        kubectl.lab.client.fetch::<Pod>(Some("shop"), "p").unwrap().spec.unwrap().node_name.is_some()
+    with_each(async |kubectl| {
+        kubectl.run("-n shop run p --image=aquifer").await;
+        wait_until("a node", async || {
+            kubectl.lab.client.fetch::<Pod>(Some("shop"), "p").unwrap().spec.unwrap().node_name.is_some()
+        })
+        .await;
+        assert!(kubectl.fail("-n shop logs p", "").await.contains("no kubelet provides logs yet"));
+        kubectl.lab.server.provide_logs(Arc::new(Echo));
+        assert_eq!(kubectl.run("-n shop logs p").await, "p/p\ntail=None follow=false\n");
+        assert_eq!(kubectl.run("-n shop logs -f --tail=5 p -c p").await, "p/p\ntail=Some(5) follow=true\n");
+        assert_eq!(kubectl.run("-n shop logs --limit-bytes=5 p").await, "p/p\nt");
+        assert!(kubectl.fail("-n shop logs -p p", "").await.contains("previous terminated container"));
+        assert!(kubectl.fail("-n shop logs p -c other", "").await.contains("container other is not valid for pod p"));
     })
     .await;
-    assert!(kubectl.fail("-n shop logs p", "").await.contains("no kubelet provides logs yet"));
-    kubectl.lab.server.provide_logs(Arc::new(Echo));
-    assert_eq!(kubectl.run("-n shop logs p").await, "p/p\ntail=None follow=false\n");
-    assert_eq!(kubectl.run("-n shop logs -f --tail=5 p -c p").await, "p/p\ntail=Some(5) follow=true\n");
-    assert_eq!(kubectl.run("-n shop logs --limit-bytes=5 p").await, "p/p\nt");
-    assert!(kubectl.fail("-n shop logs -p p", "").await.contains("previous terminated container"));
-    assert!(kubectl.fail("-n shop logs p -c other", "").await.contains("container other is not valid for pod p"));
-    kubectl.stop().await;
 }

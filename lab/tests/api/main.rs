@@ -9,4 +9,6 @@ mod kube_client;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod support;

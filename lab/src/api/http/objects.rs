@@ -6,8 +6,8 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::path::Address;
-use super::respond::{self, Body, warn};
-use super::{Call, Shape, body, log, method_not_allowed, review, stream};
+use super::respond::{self, Body, Listing, warn};
+use super::{Call, Shape, body, list, log, method_not_allowed, review, stream};
 use crate::api::collect::Deleted;
 use crate::api::core::{Core, Part, Target, Write, Written};
 use crate::api::selector::Selector;
@@ -16,7 +16,7 @@ use crate::api::table::Include;
 use crate::api::{DeleteOptions, Status, patch};
 
 impl Address {
-    fn target(&self) -> Target<'_> {
+    pub(super) fn target(&self) -> Target<'_> {
         Target {
             kind: self.kind,
             version: &self.version,
@@ -57,6 +57,7 @@ pub(super) async fn serve(call: Call, address: Address) -> Result<Response<Body>
 
 fn fetch(call: &Call, target: Target<'_>) -> Result<Response<Body>, Status> {
     let shape = Shape::of(&call.headers)?;
+    list::check_reached(call)?;
     let object = call.core.fetch(target)?;
     Ok(respond::object(target, &object, shape, include(call)))
 }
@@ -80,13 +81,7 @@ fn list_or_watch(call: &Call, address: &Address) -> Result<Response<Body>, Statu
     if call.query.flag("watch") {
         return stream::watch(call, address, selector, form);
     }
-    // Every list is whole and current, which satisfies any `limit` and `resourceVersion` but an exact one of the past.
-    let (objects, revision) = call.core.list(address.kind, &selector);
-    let asked = call.query.text("resourceVersion").parse().unwrap_or(0);
-    if call.query.text("resourceVersionMatch") == "Exact" && asked != revision {
-        return Err(Status::expired(asked, revision));
-    }
-    Ok(respond::list(address.target(), &objects, revision, form))
+    list::serve(call, address, &selector, form)
 }
 
 async fn create(call: Call, address: &Address) -> Result<Response<Body>, Status> {
@@ -150,7 +145,8 @@ async fn delete_collection(call: Call, address: &Address) -> Result<Response<Bod
     for object in &objects {
         delete_one(&core, address, object, &options, is_dry_run)?;
     }
-    Ok(respond::list(address.target(), &objects, revision, (Shape::Plain, Include::None)))
+    let listing = Listing { revision, next: None, remaining: None };
+    Ok(respond::list(address.target(), &objects, &listing, (Shape::Plain, Include::None)))
 }
 
 fn delete_one(

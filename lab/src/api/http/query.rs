@@ -40,6 +40,19 @@ impl Query {
         }
     }
 
+    /// The resource version, if there is one.
+    ///
+    /// # Errors
+    /// `BadRequest` for anything that is none of this server's.
+    pub(super) fn revision(&self) -> Result<Option<u64>, Status> {
+        match self.text("resourceVersion") {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_invalid| {
+                Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: it must be a number"))
+            }),
+        }
+    }
+
     /// How a write is to be treated.
     ///
     /// # Errors

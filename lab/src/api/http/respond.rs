@@ -28,6 +28,25 @@ struct List<'a> {
     items: &'a [Object],
 }
 
+/// What a list says about itself.
+pub(super) struct Listing {
+    pub(super) revision: u64,
+    /// How to ask for the next page.
+    pub(super) next: Option<String>,
+    /// How many objects the further pages have.
+    pub(super) remaining: Option<usize>,
+}
+
+impl Listing {
+    fn metadata(&self) -> serde_json::Value {
+        let mut metadata = serde_json::json!({
+            "resourceVersion": self.revision.to_string(), "continue": self.next, "remainingItemCount": self.remaining,
+        });
+        metadata.as_object_mut().into_iter().for_each(|fields| fields.retain(|_, value| !value.is_null()));
+        metadata
+    }
+}
+
 /// A JSON response.
 pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Response<Body> {
     // Writing maps with text keys to memory cannot fail; an empty body would show at once.
@@ -67,8 +86,8 @@ pub(super) fn object(target: Target<'_>, object: &Object, shape: Shape, include:
         Shape::Plain => json(StatusCode::OK, &*object),
         Shape::Partial => json(StatusCode::OK, &partial(&object)),
         Shape::Table => {
-            let revision = text_at(&object, "/metadata/resourceVersion").to_owned();
-            json(StatusCode::OK, &table::table(target.kind, &[object], include, &revision))
+            let metadata = serde_json::json!({"resourceVersion": text_at(&object, "/metadata/resourceVersion")});
+            json(StatusCode::OK, &table::table(target.kind, &[object], include, &metadata))
         }
     }
 }
@@ -77,14 +96,13 @@ pub(super) fn object(target: Target<'_>, object: &Object, shape: Shape, include:
 pub(super) fn list(
     target: Target<'_>,
     objects: &[Object],
-    revision: u64,
+    listing: &Listing,
     (shape, include): (Shape, Include),
 ) -> Response<Body> {
-    let revision = revision.to_string();
     let items: Vec<_> = objects.iter().map(|object| in_version(target, object)).collect();
-    let metadata = serde_json::json!({"resourceVersion": revision});
+    let metadata = listing.metadata();
     match shape {
-        Shape::Table => json(StatusCode::OK, &table::table(target.kind, &items, include, &revision)),
+        Shape::Table => json(StatusCode::OK, &table::table(target.kind, &items, include, &metadata)),
         Shape::Plain => {
             let api_version = target.kind.api_version(target.version);
             let kind = format!("{}List", target.kind.kind);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::path::Address;
 use super::respond::{Body, in_version, streamed};
-use super::{Call, Shape};
+use super::{Call, Shape, list};
 use crate::api::Status;
 use crate::api::core::Target;
 use crate::api::feed::{Feed, From, Step};
@@ -48,16 +48,14 @@ pub(super) fn watch(
     selector: Selector,
     form: (Shape, Include),
 ) -> Result<Response<Body>, Status> {
-    let version = call.query.text("resourceVersion");
-    let wants_initial = call.query.text("sendInitialEvents") == "true";
-    let from = match version {
-        "" | "0" => From::Everything,
+    list::check(&call.query)?;
+    let wants_initial = call.query.flag("sendInitialEvents");
+    let from = match call.query.revision()? {
+        // Initial events show what is newest, which is not older than any revision that a client can have.
         _ if wants_initial => From::Everything,
-        version => From::Revision(
-            version
-                .parse()
-                .map_err(|_invalid| Status::bad_request(format!("resourceVersion: Invalid value: {version:?}")))?,
-        ),
+        None if call.query.text("sendInitialEvents") == "false" => From::Now,
+        None | Some(0) => From::Everything,
+        Some(revision) => From::Revision(revision),
     };
     let lifetime = call.query.number("timeoutSeconds")?.map_or(LIFETIME, Duration::from_secs).min(LIFETIME);
     let now = Instant::now();
@@ -130,8 +128,8 @@ impl Watch {
             (Shape::Plain, _) => Arc::unwrap_or_clone(object),
             (Shape::Partial, _) => partial(&object),
             (Shape::Table, include) => {
-                let revision = text(&object, "/metadata/resourceVersion").to_owned();
-                table::table(self.kind, &[object], include, &revision)
+                let metadata = json!({"resourceVersion": text(&object, "/metadata/resourceVersion")});
+                table::table(self.kind, &[object], include, &metadata)
             }
         }
     }
