@@ -24,17 +24,26 @@ pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<
 }
 
 /// Waits until `look` finds something.
-pub(crate) async fn within<T>(
+pub(crate) async fn within<T>(deadline: Duration, what: &str, look: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
+    explained(deadline, what, look, async || String::new()).await
+}
+
+/// As [`within`]; when nothing was found, the failure also says what `explain` tells then.
+pub(crate) async fn explained<T>(
     deadline: Duration,
     what: &str,
     mut look: impl AsyncFnMut() -> Option<T>,
+    explain: impl AsyncFnOnce() -> String,
 ) -> (T, Duration) {
     let start = Instant::now();
     loop {
         if let Some(found) = look().await {
             return (found, start.elapsed());
         }
-        assert!(start.elapsed() < deadline, "not within {} s: {what}", deadline.as_secs());
+        if start.elapsed() >= deadline {
+            let why = explain().await;
+            panic!("not within {} s: {what}\n{why}", deadline.as_secs());
+        }
         sleep(LOOK_AGAIN).await;
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::SemaphorePermit;
 use super::load::burst;
 use super::processes::{component, family};
 use super::program::{Caller, has_peers, output, place_for_a_lab, text, whole_machine};
-use super::{eventually, skip, within};
+use super::{PATIENCE, eventually, explained, skip, within};
 
 /// The annotation that says that a pod's new connections go through the mesh.
 pub(crate) const REDIRECTION: &str = "ambient.istio.io/redirection";
@@ -134,7 +134,7 @@ impl Lab {
         // A kubectl that reads no input may have ended already.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
-        tokio::time::timeout(super::PATIENCE * 2, child.wait_with_output())
+        tokio::time::timeout(PATIENCE * 2, child.wait_with_output())
             .await
             .unwrap_or_else(|_| panic!("kubectl {words} does not end"))
             .unwrap()
@@ -171,12 +171,20 @@ impl Lab {
 
     /// Waits until a namespace has pods and all of them are ready.
     pub(crate) async fn pods_are_ready(&self, namespace: &str) {
-        eventually(&format!("pods of {namespace}"), async || {
+        let look = async || {
             let pods = self.get(&format!("pods -n {namespace}")).await;
             let pods = pods["items"].as_array().unwrap();
             (!pods.is_empty() && pods.iter().all(is_ready)).then_some(())
-        })
-        .await;
+        };
+        explained(PATIENCE, &format!("pods of {namespace}"), look, async || self.pods_and_events(namespace).await)
+            .await;
+    }
+
+    /// What each pod of a namespace is doing, and what was said of it last.
+    pub(crate) async fn pods_and_events(&self, namespace: &str) -> String {
+        let pods = self.get(&format!("pods -n {namespace}")).await;
+        let events = self.get(&format!("events -n {namespace}")).await;
+        described(&pods, &events)
     }
 
     /// Labels the shop's namespace, and waits until all its pods are captured; how long that took.
@@ -202,7 +210,7 @@ impl Lab {
                 |pod: &Value| if captured { is_captured(pod) } else { !is_captured(pod) && !is_leaving(pod) };
             (!pods.is_empty() && pods.iter().all(is_settled)).then_some(())
         };
-        within(Duration::from_secs(10), &what, look).await.1
+        explained(Duration::from_secs(10), &what, look, async || self.pods_and_events(SHOP).await).await.1
     }
 
     /// The name of the only pod of the shop with this `app` label.
@@ -317,6 +325,39 @@ pub(crate) fn is_refused(output: &Output) -> bool {
         skip(said.trim());
     }
     is_refused
+}
+
+/// One line for each pod, and one for the last of its Events.
+fn described(pods: &Value, events: &Value) -> String {
+    let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let events = items(events);
+    let line = |pod: &Value| {
+        let status = &pod["status"];
+        let containers = status["containerStatuses"].as_array().into_iter().flatten().map(|container| {
+            let (name, ready, restarts) = (&container["name"], &container["ready"], &container["restartCount"]);
+            format!("{name} ready={ready} restarts={restarts} {} before {}", container["state"], container["lastState"])
+        });
+        let containers: Vec<String> = containers.collect();
+        let own = events.iter().filter(|event| event["involvedObject"]["uid"] == pod["metadata"]["uid"]);
+        // Later ones of the same second come later in the order of resource versions.
+        let version = |event: &&Value| word(&event["metadata"]["resourceVersion"]).parse::<u64>().unwrap_or(0);
+        let last = own.max_by_key(version).map_or_else(
+            || "no Event".to_owned(),
+            |event| {
+                format!("{} {}: {}", word(&event["lastTimestamp"]), word(&event["reason"]), word(&event["message"]))
+            },
+        );
+        let (name, node) = (word(&pod["metadata"]["name"]), word(&pod["spec"]["nodeName"]));
+        let annotations = &pod["metadata"]["annotations"];
+        format!(
+            "{name} on {node:?}: {}; {}; annotations {annotations}\n  {last}",
+            word(&status["phase"]),
+            containers.join(", ")
+        )
+    };
+    let lines: Vec<String> = items(pods).iter().map(line).collect();
+    if lines.is_empty() { "there are no pods".to_owned() } else { lines.join("\n") }
 }
 
 fn is_ready(pod: &Value) -> bool {
