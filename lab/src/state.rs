@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files;
+
 /// Longest name of a lab: it is part of a socket's path, which holds 107 bytes.
 const MAX_NAME: usize = 32;
 
@@ -151,7 +153,7 @@ impl StateDirectory {
             Err(TryLockError::Error(source)) => return Err(StateError::Io { path: lock_path, source }),
         }
         for stale in [self.record_path(), self.kubeconfig(), self.socket(), self.log()] {
-            remove(&stale).map_err(|source| StateError::Io { path: stale, source })?;
+            files::remove(&stale).map_err(|source| StateError::Io { path: stale, source })?;
         }
         Ok(Claim { directory: self.clone(), lock })
     }
@@ -252,19 +254,9 @@ pub(crate) fn process_started(pid: u32) -> Option<u64> {
     (state != "Z").then_some(started)
 }
 
+/// Readable for this user alone; whoever reads sees the old content or the new one.
 fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    remove(&new)?;
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
-    io::Write::write_all(&mut file, content)?;
-    std::fs::rename(new, path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    files::replace(path, |new| files::write(new, content, 0o600))
 }
 
 #[cfg(test)]

@@ -5,3 +5,4 @@ pub(crate) mod atomic;
 pub(crate) mod keeper;
 pub(crate) mod mounts;
 pub(crate) mod projection;
+mod quantity;

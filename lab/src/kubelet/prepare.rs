@@ -11,7 +11,7 @@ use super::launch::Plan;
 use super::pod::PodContext;
 use crate::api::{Client, KUBERNETES_ADDRESS};
 use crate::volumes::mounts::{Planner, Shown};
-use crate::volumes::projection::{checked, config_map_entries, secret_entries};
+use crate::volumes::projection::{Entries, checked};
 
 /// Everything that a run of `container` needs.
 ///
@@ -120,18 +120,20 @@ struct ClientSources<'a> {
     namespace: &'a str,
 }
 
-impl Sources for ClientSources<'_> {
-    fn config_map(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        let map = self.client.fetch::<ConfigMap>(Some(self.namespace), name).ok()?;
-        Some(text_entries(config_map_entries(&map)))
-    }
-
-    fn secret(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        let secret = self.client.fetch::<Secret>(Some(self.namespace), name).ok()?;
-        Some(text_entries(secret_entries(&secret)))
+impl ClientSources<'_> {
+    /// The entries that are text; what is binary is no value of a variable.
+    fn entries<K: Entries>(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        let found = self.client.fetch::<K>(Some(self.namespace), name).ok()?.entries();
+        Some(found.into_iter().filter_map(|(key, value)| Some((key, String::from_utf8(value).ok()?))).collect())
     }
 }
 
-fn text_entries(entries: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
-    entries.into_iter().filter_map(|(key, value)| Some((key, String::from_utf8(value).ok()?))).collect()
+impl Sources for ClientSources<'_> {
+    fn config_map(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        self.entries::<ConfigMap>(name)
+    }
+
+    fn secret(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        self.entries::<Secret>(name)
+    }
 }

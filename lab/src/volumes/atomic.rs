@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::projection::Payload;
+use crate::files;
 
 const DATA: &str = "..data";
-const NEW_DATA: &str = "..data_new";
 
 /// Makes `volume` hold exactly `payload`. `version` must differ from the one before.
 ///
@@ -27,17 +27,10 @@ pub(crate) fn write(volume: &Path, payload: &Payload, version: u64) -> io::Resul
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        let mut options = std::fs::OpenOptions::new();
-        let mut target = options.write(true).create(true).truncate(true).mode(file.mode).open(&path)?;
-        io::Write::write_all(&mut target, &file.content)?;
-        // The mode given to open is reduced by the process's mask.
-        target.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
+        files::write(&path, &file.content, file.mode)?;
     }
     std::fs::create_dir_all(&directory)?;
-    let new_data = volume.join(NEW_DATA);
-    remove(&new_data)?;
-    symlink(&name, &new_data)?;
-    std::fs::rename(&new_data, volume.join(DATA))?;
+    files::replace(&volume.join(DATA), |new| symlink(&name, new))?;
     show(volume, payload)?;
     if let Some(old) = old.filter(|old| old.as_os_str() != name.as_str()) {
         std::fs::remove_dir_all(volume.join(old))?;
@@ -52,7 +45,7 @@ fn show(volume: &Path, payload: &Payload) -> io::Result<()> {
         let name = entry?.file_name();
         let is_stale = name.to_str().is_some_and(|name| !name.starts_with("..") && !wanted.contains(name));
         if is_stale {
-            remove(&volume.join(name))?;
+            files::remove(&volume.join(name))?;
         }
     }
     for name in wanted {
@@ -64,15 +57,10 @@ fn show(volume: &Path, payload: &Payload) -> io::Result<()> {
     Ok(())
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::volumes::projection::File;
 

@@ -1,22 +1,29 @@
 //! Keeps the volumes of one pod: makes their directories, fills them, and fills them anew when a ConfigMap or Secret
 //! changes or a token has to be renewed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, KeyToPath, Pod, ProjectedVolumeSource, Secret, ServiceAccountTokenProjection, Volume, VolumeProjection,
+    ConfigMap, EmptyDirVolumeSource, KeyToPath, Pod, ProjectedVolumeSource, Secret, ServiceAccountTokenProjection,
+    Volume, VolumeProjection,
 };
+use linux::mount::{self, Mount};
 
 use super::atomic;
-use super::projection::{self, File, Payload, checked, mode};
+use super::projection::{self, Entries, File, Payload, checked, mode};
+use super::quantity;
 use crate::api::{Client, TokenRequest};
+use crate::kubelet::described;
 use crate::kubelet::environment::ConfigError;
 
 /// Never ask again sooner than this when a token is about to end.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Permissions of directories that containers write to, which may run as any user.
+const OPEN_MODE: u32 = 0o777;
 
 /// The volumes of one pod.
 #[derive(Debug)]
@@ -26,6 +33,8 @@ pub(crate) struct Keeper {
     kept: BTreeMap<String, Payload>,
     tokens: BTreeMap<(String, String), Issued>,
     version: u64,
+    /// Where file systems of the volumes' own are mounted.
+    mounted: BTreeSet<PathBuf>,
 }
 
 /// A token in a file.
@@ -45,7 +54,7 @@ struct Context<'a> {
 impl Keeper {
     /// Keeps volumes below `directory`; a `hostPath` is a directory below `host`, which belongs to the node.
     pub(crate) fn new(directory: PathBuf, host: PathBuf) -> Self {
-        Self { directory, host, kept: BTreeMap::new(), tokens: BTreeMap::new(), version: 0 }
+        Self { directory, host, kept: BTreeMap::new(), tokens: BTreeMap::new(), version: 0, mounted: BTreeSet::new() }
     }
 
     /// Brings every volume of `pod` up to date. Returns when to do so again at the latest.
@@ -61,7 +70,9 @@ impl Keeper {
         let context = Context { client, pod, now };
         for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
             let failed = |why: String| ConfigError(format!("volume {:?}: {why}", volume.name));
-            if let Some(payload) = self.payload(volume, &context).map_err(|error| failed(error.0))? {
+            if let Some(source) = &volume.empty_dir {
+                self.make_empty(volume, source).map_err(|error| failed(error.0))?;
+            } else if let Some(payload) = self.payload(volume, &context).map_err(|error| failed(error.0))? {
                 self.write(&volume.name, payload).map_err(|error| failed(error.to_string()))?;
             } else {
                 make_directory(&self.directory(volume)).map_err(|error| failed(error.to_string()))?;
@@ -79,6 +90,42 @@ impl Keeper {
         }
     }
 
+    /// Lets go of what the volumes hold beyond their files; the pod has ended.
+    pub(crate) fn close(&mut self) {
+        for directory in std::mem::take(&mut self.mounted) {
+            if let Err(error) = mount::unmount(&directory) {
+                tracing::warn!(%error, directory = %directory.display(), "a volume cannot be taken away");
+            }
+        }
+    }
+
+    /// An `emptyDir` is a file system in memory, whatever its medium: that is where all files of a lab are. It stays
+    /// as long as its pod, whichever containers come and go, and `sizeLimit` is its size.
+    fn make_empty(&mut self, volume: &Volume, source: &EmptyDirVolumeSource) -> Result<(), ConfigError> {
+        let target = self.directory(volume);
+        if self.mounted.contains(&target) {
+            return Ok(());
+        }
+        if let Some(medium) = source.medium.as_deref().filter(|medium| !matches!(*medium, "" | "Memory")) {
+            return Err(ConfigError(format!("medium {medium:?}: the lab knows \"\" and \"Memory\"")));
+        }
+        let size = match &source.size_limit {
+            None => None,
+            Some(limit) => {
+                let refused = || ConfigError(format!("sizeLimit {:?} is not a quantity of bytes", limit.0));
+                // As in Kubernetes zero is no limit.
+                Some(quantity::bytes(&limit.0).ok_or_else(refused)?).filter(|size| *size > 0)
+            }
+        };
+        let steps = [
+            Mount::Directory { path: target.clone(), mode: OPEN_MODE },
+            Mount::Tmpfs { target: target.clone(), size, mode: OPEN_MODE },
+        ];
+        mount::apply(&steps).map_err(|error| ConfigError(described(&error)))?;
+        self.mounted.insert(target);
+        Ok(())
+    }
+
     fn write(&mut self, volume: &str, payload: Payload) -> std::io::Result<()> {
         if self.kept.get(volume) == Some(&payload) {
             return Ok(());
@@ -93,12 +140,14 @@ impl Keeper {
     fn payload(&mut self, volume: &Volume, context: &Context<'_>) -> Result<Option<Payload>, ConfigError> {
         if let Some(source) = &volume.config_map {
             let items = source.items.as_deref();
-            let payload = context.config_map(&source.name, items, source.default_mode, source.optional);
+            let payload = context.entries::<ConfigMap>(&source.name, items, source.default_mode, source.optional);
             return payload.map(Some);
         }
         if let Some(source) = &volume.secret {
             let name = source.secret_name.as_deref().unwrap_or_default();
-            return context.secret(name, source.items.as_deref(), source.default_mode, source.optional).map(Some);
+            return context
+                .entries::<Secret>(name, source.items.as_deref(), source.default_mode, source.optional)
+                .map(Some);
         }
         if let Some(source) = &volume.downward_api {
             let items = source.items.as_deref().unwrap_or_default();
@@ -107,7 +156,7 @@ impl Keeper {
         if let Some(source) = &volume.projected {
             return self.projected(&volume.name, source, context).map(Some);
         }
-        if volume.empty_dir.is_some() || volume.host_path.is_some() {
+        if volume.host_path.is_some() {
             return Ok(None);
         }
         Err(ConfigError("the lab knows configMap, secret, downwardAPI, projected, emptyDir and hostPath".to_owned()))
@@ -134,10 +183,10 @@ impl Keeper {
         context: &Context<'_>,
     ) -> Result<Payload, ConfigError> {
         if let Some(source) = &part.config_map {
-            return context.config_map(&source.name, source.items.as_deref(), default_mode, source.optional);
+            return context.entries::<ConfigMap>(&source.name, source.items.as_deref(), default_mode, source.optional);
         }
         if let Some(source) = &part.secret {
-            return context.secret(&source.name, source.items.as_deref(), default_mode, source.optional);
+            return context.entries::<Secret>(&source.name, source.items.as_deref(), default_mode, source.optional);
         }
         if let Some(source) = &part.downward_api {
             return projection::downward(source.items.as_deref().unwrap_or_default(), context.pod, default_mode);
@@ -186,36 +235,19 @@ impl Context<'_> {
         self.pod.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    fn config_map(
+    /// Files for the entries of a ConfigMap or Secret.
+    fn entries<K: Entries>(
         &self,
         name: &str,
         items: Option<&[KeyToPath]>,
         default_mode: Option<i32>,
         optional: Option<bool>,
     ) -> Result<Payload, ConfigError> {
-        let what = format!("configmap {name:?}");
         let is_optional = optional == Some(true);
-        match self.client.fetch::<ConfigMap>(Some(self.namespace()), name) {
-            Ok(map) => {
-                projection::entries(projection::config_map_entries(&map), items, default_mode, (&what, is_optional))
-            }
-            Err(status) if status.is_not_found() && is_optional => Ok(Payload::new()),
-            Err(status) => Err(ConfigError(status.message)),
-        }
-    }
-
-    fn secret(
-        &self,
-        name: &str,
-        items: Option<&[KeyToPath]>,
-        default_mode: Option<i32>,
-        optional: Option<bool>,
-    ) -> Result<Payload, ConfigError> {
-        let what = format!("secret {name:?}");
-        let is_optional = optional == Some(true);
-        match self.client.fetch::<Secret>(Some(self.namespace()), name) {
-            Ok(secret) => {
-                projection::entries(projection::secret_entries(&secret), items, default_mode, (&what, is_optional))
+        match self.client.fetch::<K>(Some(self.namespace()), name) {
+            Ok(found) => {
+                let what = format!("{} {name:?}", K::WORD);
+                projection::entries(found.entries(), items, default_mode, (&what, is_optional))
             }
             Err(status) if status.is_not_found() && is_optional => Ok(Payload::new()),
             Err(status) => Err(ConfigError(status.message)),
@@ -243,8 +275,7 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     std::fs::create_dir_all(path)?;
-    // Containers may run as any user.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(OPEN_MODE))
 }
 
 fn until(now: Timestamp, then: Timestamp) -> Duration {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret};
 
+use crate::api::Key;
 use crate::kubelet::environment::{ConfigError, field};
 
 /// Permissions of files that say nothing of their own.
@@ -19,16 +20,31 @@ pub(crate) struct File {
 /// The files of a volume by their relative path.
 pub(crate) type Payload = BTreeMap<String, File>;
 
-/// The entries of a ConfigMap, text and binary.
-pub(crate) fn config_map_entries(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
-    let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-    let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
-    text.chain(binary).collect()
+/// A ConfigMap or a Secret: something that holds named entries.
+pub(crate) trait Entries: Key {
+    /// As messages name the kind.
+    const WORD: &'static str;
+
+    /// The entries, text and binary.
+    fn entries(&self) -> BTreeMap<String, Vec<u8>>;
 }
 
-/// The entries of a Secret.
-pub(crate) fn secret_entries(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
-    secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+impl Entries for ConfigMap {
+    const WORD: &'static str = "configmap";
+
+    fn entries(&self) -> BTreeMap<String, Vec<u8>> {
+        let text = self.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+        let binary = self.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+        text.chain(binary).collect()
+    }
+}
+
+impl Entries for Secret {
+    const WORD: &'static str = "secret";
+
+    fn entries(&self) -> BTreeMap<String, Vec<u8>> {
+        self.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+    }
 }
 
 /// Files for the chosen entries, or for all of them if none are chosen.
