@@ -13,6 +13,7 @@ mod node;
 mod pod;
 mod prepare;
 mod probing;
+mod restarts;
 mod roster;
 mod sandbox;
 mod status;
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Client, DNS_ADDRESS, Event, Selection, Status};
 use crate::fabric::{Node, PodAddresses};
 
-pub(crate) use container::described;
+pub(crate) use container::{described, exit_code};
 pub(crate) use image::{SEARCH_PATH, is_program, locate};
 pub(crate) use launch::enter;
 pub(crate) use node::register;

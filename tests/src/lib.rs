@@ -16,6 +16,8 @@ mod inspection;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod pods;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod restarts;

@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::NodeContext;
-use super::container::{Job, RestartPolicy};
+use super::container::Job;
+use super::restarts::RestartPolicy;
 use super::roster::Place;
 use super::sandbox::Sandbox;
 use super::status::{Conditions, ContainerState, Phase, View};
@@ -98,6 +99,7 @@ impl PodTask {
             }
             life.report();
             self.live(&mut life).await;
+            life.keeper.close();
             drop(life);
             self.remove_sandbox(sandbox).await;
         }

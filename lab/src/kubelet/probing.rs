@@ -1,16 +1,17 @@
 //! Runs a container's probes beside it.
+//!
+//! As a kubelet's, a probe's attempts are a period apart, and the first one that can end the container does not come
+//! the moment the container starts: a program that is just about to listen would be killed, and killed again.
 
-use std::sync::Arc;
-
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Container;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use super::pod::PodContext;
-use crate::api::EventType;
-use crate::probe::{Plan, State, Verdict, attempt};
+use crate::probe::{Plan, State, Verdict};
 
-/// Verdicts that wait to be read; a probe that finds no room waits, too.
+/// Reports that wait to be read; a probe that finds no room waits, too.
 const ROOM: usize = 4;
 
 /// What a probe is for.
@@ -24,22 +25,23 @@ pub(crate) enum Kind {
     Liveness,
 }
 
-impl Kind {
-    /// As events name it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Startup => "startup",
-            Self::Readiness => "readiness",
-            Self::Liveness => "liveness",
-        }
-    }
+/// Makes one attempt; `Err` says why it failed.
+pub(crate) type Attempt = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// A probe of one run of a container.
+pub(crate) struct Probe {
+    pub(crate) kind: Kind,
+    pub(crate) plan: Plan,
+    pub(crate) attempt: Attempt,
 }
 
-/// A probe's verdict has changed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Report {
-    pub(crate) kind: Kind,
-    pub(crate) is_success: bool,
+/// What a probe has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// An attempt failed, for another reason than the one before.
+    Unhealthy(Kind, String),
+    /// The verdict is new: success or not.
+    Verdict(Kind, bool),
 }
 
 /// The running probes of one container; dropping it ends them.
@@ -48,6 +50,26 @@ pub(crate) struct Probing {
     kinds: Vec<Kind>,
     reports: mpsc::Receiver<Report>,
     _tasks: JoinSet<()>,
+}
+
+impl Kind {
+    /// Within a sentence.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Readiness => "readiness",
+            Self::Liveness => "liveness",
+        }
+    }
+
+    /// At the beginning of a sentence.
+    pub(crate) fn titled(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Readiness => "Readiness",
+            Self::Liveness => "Liveness",
+        }
+    }
 }
 
 /// The probes that a container asks for.
@@ -64,19 +86,20 @@ pub(crate) fn plans(container: &Container) -> Result<Vec<(Kind, Plan)>, String> 
     plans.map(|(kind, plan)| plan.map(|plan| (kind, plan))).collect()
 }
 
-/// Starts the probes; readiness and liveness wait until the startup probe, if there is one, has succeeded.
-pub(crate) fn start(context: &Arc<PodContext>, plans: Vec<(Kind, Plan)>) -> Probing {
+/// Starts the probes of a container that started at `started`; readiness and liveness wait until the startup probe, if
+/// there is one, has succeeded.
+pub(crate) fn start(probes: Vec<Probe>, started: Instant) -> Probing {
     let (sender, reports) = mpsc::channel(ROOM);
-    let kinds = plans.iter().map(|(kind, _)| *kind).collect();
+    let kinds = probes.iter().map(|probe| probe.kind).collect();
     let mut tasks = JoinSet::new();
-    if !plans.is_empty() {
-        tasks.spawn(run_all(Arc::clone(context), plans, sender));
+    if !probes.is_empty() {
+        tasks.spawn(run_all(probes, started, sender));
     }
     Probing { kinds, reports, _tasks: tasks }
 }
 
 impl Probing {
-    /// The next change; `None` without probes.
+    /// The next report; `None` without probes. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Report> {
         self.reports.recv().await
     }
@@ -87,61 +110,66 @@ impl Probing {
     }
 }
 
-async fn run_all(context: Arc<PodContext>, plans: Vec<(Kind, Plan)>, sender: mpsc::Sender<Report>) {
-    let (startup, others): (Vec<_>, Vec<_>) = plans.into_iter().partition(|(kind, _)| *kind == Kind::Startup);
-    for (kind, plan) in startup {
-        if run(&context, kind, &plan, &sender).await != Some(Verdict::Success) {
+async fn run_all(probes: Vec<Probe>, started: Instant, sender: mpsc::Sender<Report>) {
+    let (startup, others): (Vec<_>, Vec<_>) = probes.into_iter().partition(|probe| probe.kind == Kind::Startup);
+    for probe in startup {
+        if run(&probe, started, &sender).await != Some(Verdict::Success) {
             return;
         }
     }
     let mut tasks = JoinSet::new();
-    for (kind, plan) in others {
-        let (context, sender) = (Arc::clone(&context), sender.clone());
+    for probe in others {
+        let sender = sender.clone();
         tasks.spawn(async move {
-            run(&context, kind, &plan, &sender).await;
+            run(&probe, started, &sender).await;
         });
     }
     while tasks.join_next().await.is_some() {}
 }
 
 /// Probes until nobody reads the reports; a startup probe until its first verdict, which it returns.
-async fn run(context: &PodContext, kind: Kind, plan: &Plan, sender: &mpsc::Sender<Report>) -> Option<Verdict> {
-    // A startup probe has no verdict yet: from either start, the opposite one would be the first change.
-    let initial = if kind == Kind::Liveness { Verdict::Success } else { Verdict::Failure };
-    let mut state = State::new(initial, plan.success_threshold, plan.failure_threshold);
-    let mut failures = 0;
+async fn run(probe: &Probe, started: Instant, sender: &mpsc::Sender<Report>) -> Option<Verdict> {
+    let Probe { kind, plan, attempt } = probe;
+    let mut state = state(*kind, plan);
     let mut said = String::new();
-    tokio::time::sleep(plan.initial_delay).await;
-    let mut ticks = tokio::time::interval(plan.period);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = tokio::time::interval_at(first_attempt(*kind, plan, started), plan.period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let outcome = attempt(plan, &context.shared.node.network, context.address).await;
-        if let Err(why) = &outcome
-            && *why != said
+        let outcome = attempt().await;
+        let verdict = state.record(outcome.is_ok());
+        if let Err(why) = outcome
+            && why != said
         {
-            context.record(EventType::Warning, "Unhealthy", &format!("{} probe failed: {why}", titled(kind)));
-            said.clone_from(why);
+            said.clone_from(&why);
+            sender.send(Report::Unhealthy(*kind, why)).await.ok()?;
         }
-        let changed = state.record(outcome.is_ok());
-        failures = if outcome.is_ok() { 0 } else { failures + 1 };
-        let gives_up = kind == Kind::Startup && failures >= plan.failure_threshold;
-        let Some(verdict) = changed.or_else(|| gives_up.then_some(Verdict::Failure)) else { continue };
-        let report = Report { kind, is_success: verdict == Verdict::Success };
-        if sender.send(report).await.is_err() {
-            return None;
-        }
+        let Some(verdict) = verdict else { continue };
+        sender.send(Report::Verdict(*kind, verdict == Verdict::Success)).await.ok()?;
         said.clear();
-        if kind == Kind::Startup {
+        if *kind == Kind::Startup {
             return Some(verdict);
         }
     }
 }
 
-fn titled(kind: Kind) -> &'static str {
+/// Readiness and startup are looked for at once, since a success is good news; liveness has no news before a period
+/// has passed. Delays count from the container's start.
+fn first_attempt(kind: Kind, plan: &Plan, started: Instant) -> Instant {
+    let due = (started + plan.initial_delay).max(Instant::now());
+    if kind == Kind::Liveness { due + plan.period } else { due }
+}
+
+fn state(kind: Kind, plan: &Plan) -> State {
     match kind {
-        Kind::Startup => "Startup",
-        Kind::Readiness => "Readiness",
-        Kind::Liveness => "Liveness",
+        Kind::Startup => {
+            // The early first look costs nothing: `failureThreshold` periods are what a container has to start.
+            State::undecided(plan.success_threshold, plan.failure_threshold.saturating_add(1))
+        }
+        Kind::Readiness => State::new(Verdict::Failure, plan.success_threshold, plan.failure_threshold),
+        Kind::Liveness => State::new(Verdict::Success, plan.success_threshold, plan.failure_threshold),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,8 @@ pub(crate) struct ContainerState {
     pub(crate) last: Option<Ended>,
     pub(crate) restarts: u32,
     pub(crate) is_ready: bool,
+    /// It runs, and its startup probe, if it has one, has succeeded.
+    pub(crate) is_started: bool,
 }
 
 /// What a pod's status is made of.
@@ -59,7 +61,14 @@ pub(crate) struct Conditions {
 impl ContainerState {
     /// Before its first start.
     pub(crate) fn new() -> Self {
-        Self { phase: waiting("ContainerCreating", ""), last: None, restarts: 0, is_ready: false }
+        let phase = waiting("ContainerCreating", "");
+        Self { phase, last: None, restarts: 0, is_ready: false, is_started: false }
+    }
+
+    /// A run has ended.
+    pub(crate) fn end(&mut self, ended: Ended) {
+        (self.is_ready, self.is_started) = (false, false);
+        self.phase = Phase::Terminated(ended);
     }
 }
 
@@ -169,7 +178,7 @@ fn container((name, image, state): &(&str, &str, ContainerState)) -> Value {
         "image": image,
         "imageID": image,
         "ready": state.is_ready,
-        "started": matches!(state.phase, Phase::Running { .. }),
+        "started": state.is_started,
         "restartCount": state.restarts,
         "state": current,
         "lastState": last,

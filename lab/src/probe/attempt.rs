@@ -1,4 +1,4 @@
-//! One attempt, on a connection made in the node's network namespace as a kubelet's is.
+//! One attempt: on a connection made in the node's network namespace, as a kubelet's is, or a program in the container.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,17 +11,36 @@ use linux::NetNs;
 use linux::socket::StreamOptions;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Action, Plan};
+use super::{Action, Plan, exec};
+use crate::kubelet::Process;
 
-/// Makes one attempt against `address`; `Err` says why it failed, in words for the pod's events.
-pub(crate) async fn attempt(plan: &Plan, node: &NetNs, address: IpAddr) -> Result<(), String> {
+/// Whom a probe asks.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Where connections come from.
+    pub(crate) node: NetNs,
+    /// The pod's address.
+    pub(crate) address: IpAddr,
+    /// The container, unless it had ended when it was looked at.
+    pub(crate) process: Option<Process>,
+}
+
+/// Makes one attempt; `Err` says why it failed, in words for the pod's events.
+pub(crate) async fn attempt(plan: &Plan, target: &Target) -> Result<(), String> {
+    let Target { node, address, process } = target;
     let within = async {
         match &plan.action {
-            Action::Tcp { port } => connect(node, (address, *port).into()).await.map(drop),
-            Action::Http { port, path, headers } => request(node, (address, *port).into(), path, headers).await,
+            Action::Tcp { port } => connect(node, (*address, *port).into()).await.map(drop),
+            Action::Http { port, path, headers } => request(node, (*address, *port).into(), path, headers).await,
+            Action::Exec { command } => exec::run(command, process.as_ref()).await,
         }
     };
-    let timed_out = || format!("no answer within {} s", plan.timeout.as_secs());
+    let timed_out = || match &plan.action {
+        Action::Exec { command } => {
+            format!("command {:?} timed out after {} s", command.join(" "), plan.timeout.as_secs())
+        }
+        _ => format!("no answer within {} s", plan.timeout.as_secs()),
+    };
     tokio::time::timeout(plan.timeout, within).await.unwrap_or_else(|_| Err(timed_out()))
 }
 

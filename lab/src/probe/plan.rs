@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// What one attempt does.
@@ -12,6 +12,8 @@ pub(crate) enum Action {
     Http { port: u16, path: String, headers: Vec<(String, String)> },
     /// A connection that is accepted is a success.
     Tcp { port: u16 },
+    /// A program in the container that ends with 0 is a success.
+    Exec { command: Vec<String> },
 }
 
 /// A probe with all its numbers.
@@ -35,8 +37,10 @@ impl Plan {
             http_action(http, container)?
         } else if let Some(tcp) = &probe.tcp_socket {
             Action::Tcp { port: port(&tcp.port, container)? }
+        } else if let Some(exec) = &probe.exec {
+            exec_action(exec, container)?
         } else {
-            return Err(format!("container {:?}: the lab probes with httpGet and tcpSocket", container.name));
+            return Err(format!("container {:?}: the lab probes with httpGet, tcpSocket and exec", container.name));
         };
         let seconds = |value: Option<i32>, default: u32| {
             let seconds = value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default);
@@ -64,6 +68,13 @@ fn http_action(http: &HTTPGetAction, container: &Container) -> Result<Action, St
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let headers = http.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone()));
     Ok(Action::Http { port: port(&http.port, container)?, path, headers: headers.collect() })
+}
+
+fn exec_action(exec: &ExecAction, container: &Container) -> Result<Action, String> {
+    match exec.command.clone().filter(|command| !command.is_empty()) {
+        Some(command) => Ok(Action::Exec { command }),
+        None => Err(format!("container {:?}: an exec probe needs a command", container.name)),
+    }
 }
 
 /// A number, or the name of one of the container's ports.
@@ -113,7 +124,8 @@ mod tests {
 
     #[test]
     fn what_the_lab_cannot_probe_is_said() {
-        assert!(plan(json!({"exec": {"command": ["true"]}})).unwrap_err().contains("httpGet and tcpSocket"));
+        assert!(plan(json!({"grpc": {"port": 1}})).unwrap_err().contains("httpGet, tcpSocket and exec"));
+        assert!(plan(json!({"exec": {"command": []}})).unwrap_err().contains("needs a command"));
         assert!(plan(json!({"httpGet": {"port": 1, "scheme": "HTTPS"}})).unwrap_err().contains("not HTTPS"));
     }
 }

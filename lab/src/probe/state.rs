@@ -15,7 +15,7 @@ pub(crate) enum Verdict {
 pub(crate) struct State {
     success_threshold: u32,
     failure_threshold: u32,
-    verdict: Verdict,
+    verdict: Option<Verdict>,
     last: Option<bool>,
     in_a_row: u32,
 }
@@ -23,10 +23,15 @@ pub(crate) struct State {
 impl State {
     /// Starts with `initial`, which is `Failure` for readiness and `Success` for liveness.
     pub(crate) fn new(initial: Verdict, success_threshold: u32, failure_threshold: u32) -> Self {
+        Self { verdict: Some(initial), ..Self::undecided(success_threshold, failure_threshold) }
+    }
+
+    /// Starts without a verdict, as for startup: the first one is told whichever it is.
+    pub(crate) fn undecided(success_threshold: u32, failure_threshold: u32) -> Self {
         Self {
             success_threshold: success_threshold.max(1),
             failure_threshold: failure_threshold.max(1),
-            verdict: initial,
+            verdict: None,
             last: None,
             in_a_row: 0,
         }
@@ -41,10 +46,10 @@ impl State {
         } else {
             (self.failure_threshold, Verdict::Failure)
         };
-        if self.in_a_row < threshold || verdict == self.verdict {
+        if self.in_a_row < threshold || Some(verdict) == self.verdict {
             return None;
         }
-        self.verdict = verdict;
+        self.verdict = Some(verdict);
         Some(verdict)
     }
 }
@@ -72,6 +77,12 @@ mod tests {
     #[test]
     fn liveness_fails_once() {
         assert_eq!(changes(State::new(Verdict::Success, 1, 3), "+--+-----"), "......F..");
+    }
+
+    #[test]
+    fn the_first_verdict_of_a_startup_is_told_whichever_it_is() {
+        assert_eq!(changes(State::undecided(1, 3), "--+"), "..S");
+        assert_eq!(changes(State::undecided(1, 3), "---"), "..F");
     }
 
     #[test]
