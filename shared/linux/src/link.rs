@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::net::if_::if_nametoindex;
@@ -225,6 +225,21 @@ impl From<LinkMessage> for Link {
         }
         link
     }
+}
+
+/// Whether any interface has an address that leads anywhere: loopback and link-local ones do not.
+///
+/// # Errors
+/// The kernel's.
+pub fn has_network() -> io::Result<bool> {
+    let messages = dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
+    let leads_anywhere = |message: &RouteNetlinkMessage| match message {
+        RouteNetlinkMessage::NewAddress(message) => {
+            matches!(message.header.scope, AddressScope::Universe | AddressScope::Site)
+        }
+        _ => false,
+    };
+    Ok(messages.named(|| "listing addresses".into())?.iter().any(leads_anywhere))
 }
 
 fn add(name: &str, kind: Vec<LinkInfo>) -> io::Result<()> {

@@ -23,6 +23,15 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::error::Named;
 
+/// Lets this process open `count` files, beyond its hard limit if need be.
+///
+/// # Errors
+/// Above the hard limit without `CAP_SYS_RESOURCE`, and above `fs.nr_open`.
+pub fn allow_open_files(count: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, count, hard.max(count)).named(|| format!("allowing {count} open files"))
+}
+
 /// Raises the number of files that this process may open to the hard limit, and says what it is.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! Sockets belong to the network namespace in which they are made; see [`NetNs::run`](crate::NetNs::run).
 
 mod datagram;
+mod listening;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 pub use datagram::{datagram, receiver, retire};
+pub use listening::{Listening, inode, listening};
 
 use crate::error::Named;
 
@@ -92,6 +94,17 @@ pub fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpLis
         Ok(socket.into())
     };
     open().named(|| format!("listening on {address}"))
+}
+
+/// Accepts a connection that waits, as a non-blocking one, whether or not anybody was woken for it.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] when none waits, otherwise the kernel's.
+pub fn accept(listener: &impl AsFd) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = SockRef::from(listener).accept()?;
+    stream.set_nonblocking(true)?;
+    let peer = peer.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    Ok((stream.into(), peer))
 }
 
 /// Makes a non-blocking socket that is ready to be connected to `target`; made for

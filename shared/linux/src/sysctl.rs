@@ -1,5 +1,7 @@
 //! Kernel parameters of the calling thread's network namespace.
 
+mod own_proc;
+
 use std::io;
 use std::path::PathBuf;
 
@@ -8,12 +10,18 @@ use crate::error::Named;
 /// Sets `name`, such as `net/ipv4/ip_forward`, to `value`.
 ///
 /// A dot in an interface's name stays a dot: names are written with slashes.
+/// Where `/proc/sys` is read-only, as in most containers, a view of it is opened that is not: whoever may administer
+/// the network namespace may set its parameters, and the read-only mount says nothing about those of other namespaces.
 ///
 /// # Errors
 /// The kernel's, named with the parameter; `NotFound` when this kernel does not have it.
 pub fn write(name: &str, value: &str) -> io::Result<()> {
     let operation = || format!("setting {name} to {value}");
-    std::fs::write(path(name).named(operation)?, value).named(operation)
+    match std::fs::write(path(name).named(operation)?, value) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => own_proc::write(name, value),
+        outcome => outcome,
+    }
+    .named(operation)
 }
 
 /// Reads `name`, without the line end.

@@ -164,3 +164,44 @@ fn own_addresses_are_told_from_those_of_others() {
         }
     });
 }
+
+#[test]
+fn listeners_are_listed_with_what_waits_for_them() {
+    in_namespace(|| {
+        assert_eq!(socket::listening().unwrap(), []);
+        let options = ListenOptions { backlog: 300, reuse_port: true, ..ListenOptions::default() };
+        let (four, six) = (listen("127.0.0.1:7001", &options), listen("[::]:7002", &options));
+        let twin = listen("[::]:7002", &options);
+        let _client = connect(four.local_addr().unwrap(), &StreamOptions::default()).unwrap();
+        let mut found = socket::listening().unwrap();
+        found.sort_by_key(|one| one.address);
+        let seen: Vec<_> = found.iter().map(|one| (one.address.to_string(), one.waiting, one.backlog)).collect();
+        let expected = [("127.0.0.1:7001", 1), ("[::]:7002", 0), ("[::]:7002", 0)];
+        assert_eq!(seen, expected.map(|(address, waiting)| (address.to_owned(), waiting, 300)));
+        let inodes: std::collections::HashSet<u64> = found.iter().map(|one| one.inode).collect();
+        let own = [&four, &six, &twin].map(|listener| socket::inode(listener).unwrap());
+        assert_eq!(inodes, own.into_iter().collect());
+        drop((four, six));
+        assert_eq!(socket::listening().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn parameters_of_the_network_are_set_although_proc_is_mounted_read_only() {
+    const NAME: &str = "net/ipv4/tcp_migrate_req";
+    in_namespace(|| {
+        // A mount namespace of the test's thread alone.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let (source, target) = ("/proc/sys".into(), "/proc/sys".into());
+        linux::mount::apply(&[linux::mount::Mount::Bind { source, target, read_only: true }]).unwrap();
+        let refused = std::fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(linux::sysctl::read(NAME).unwrap(), "0");
+        linux::sysctl::write(NAME, "1").unwrap();
+        assert_eq!(linux::sysctl::read(NAME).unwrap(), "1");
+        let elsewhere = linux::NetNs::create().unwrap();
+        assert_eq!(elsewhere.run(|| linux::sysctl::read(NAME)).unwrap().unwrap(), "0", "of this namespace alone");
+    });
+}
