@@ -50,6 +50,11 @@ impl Level {
         level
     }
 
+    /// A level whose work counts as work of `outer`, and that does not start with it.
+    pub(crate) fn part_of(outer: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self::new(State::Running, Some(Arc::clone(outer))))
+    }
+
     fn new(state: State, outer: Option<Arc<Self>>) -> Self {
         let work = TaskTracker::new();
         // Closed, so that `wait` ends whenever nothing is live; closing does not refuse new work.
@@ -105,7 +110,7 @@ impl Level {
     }
 
     /// One token for this level and each one around it.
-    pub(crate) fn tokens(&self) -> Vec<TaskTrackerToken> {
+    pub(crate) fn tokens(&self) -> Box<[TaskTrackerToken]> {
         std::iter::successors(Some(self), |level| level.outer.as_deref()).map(|level| level.work.token()).collect()
     }
 

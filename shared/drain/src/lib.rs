@@ -64,6 +64,11 @@ impl Trigger {
         self.level.start(Some(Instant::now() + grace));
     }
 
+    /// Starts draining until `deadline`; without one as [`Trigger::start_without_deadline`].
+    pub fn start_until(&self, deadline: Option<Instant>) {
+        self.level.start(deadline);
+    }
+
     /// Starts draining and leaves live work all the time it wants, unless a deadline is set later.
     ///
     /// For a pod that leaves the mesh: nobody is in a hurry, its connections end with their peers or with the pod.
@@ -192,12 +197,22 @@ impl Watch {
         let level = Level::inside(&self.level);
         (Trigger { level: Arc::clone(&level) }, Self { level })
     }
+
+    /// Makes a drain whose work counts as work of this one too, and which does not start with it.
+    ///
+    /// For work that goes on when the end is announced, until something else has come true; whoever makes it owes it a
+    /// start by this drain's deadline.
+    #[must_use]
+    pub fn part(&self) -> (Trigger, Self) {
+        let level = Level::part_of(&self.level);
+        (Trigger { level: Arc::clone(&level) }, Self { level })
+    }
 }
 
 /// A live piece of work; dropping it tells the drain that the work is over.
 #[derive(Debug)]
 pub struct Guard {
-    _tokens: Vec<TaskTrackerToken>,
+    _tokens: Box<[TaskTrackerToken]>,
 }
 
 #[cfg(test)]
