@@ -112,6 +112,12 @@ impl CertificateStore {
         self.owner.shared.wake.notify_one();
     }
 
+    /// Tries at once what failed the last time: whoever signs is back, or may be.
+    pub fn retry(&self) {
+        self.owner.shared.table().retry(Instant::now());
+        self.owner.shared.wake.notify_one();
+    }
+
     /// Gives up an identity that is no longer used on this node.
     pub fn forget(&self, identity: &Identity) {
         self.owner.shared.table().forget(identity);

@@ -99,6 +99,13 @@ impl Table {
         }
     }
 
+    /// Makes everything due whose last attempt failed.
+    pub(crate) fn retry(&mut self, now: Instant) {
+        for entry in self.entries.values_mut().filter(|entry| entry.failures > 0) {
+            entry.next = entry.next.map(|next| next.min(now));
+        }
+    }
+
     /// Takes the most urgent fetch that is due; the caller runs it and reports its end.
     pub(crate) fn start(&mut self, now: Instant) -> Option<Identity> {
         let due = self.entries.iter().filter_map(|(identity, entry)| {

@@ -137,6 +137,50 @@ async fn a_valid_certificate_is_served_while_renewal_fails_and_no_longer() {
     store.certificate(&identity("cart")).await.unwrap();
 }
 
+/// An hour without the authority, which does not answer or says no.
+#[tokio::test(start_paused = true)]
+async fn an_hour_without_the_authority_costs_nothing_while_certificates_last() {
+    for away in [Mood::Unwilling, Mood::Hung] {
+        let (store, desk) = store(Mood::Willing);
+        *desk.ttl.lock().unwrap() = 2 * HOUR;
+        let first = store.certificate(&identity("cart")).await.unwrap();
+        sleep(HOUR * 5 / 6).await;
+        desk.set(away);
+        for _minute in 0..60 {
+            sleep(60 * SECOND).await;
+            let served = store.certificate(&identity("cart")).await.unwrap();
+            assert!(Arc::ptr_eq(&first, &served), "{away:?}");
+        }
+        // A pod that is new has none, and is told why in time.
+        let asked = Instant::now();
+        let error = store.certificate(&identity("new")).await.unwrap_err();
+        assert!(asked.elapsed() <= 15 * SECOND && error.to_string().contains("/sa/new"), "{away:?}: {error}");
+        desk.set(Mood::Willing);
+        sleep(200 * SECOND).await;
+        let renewed = store.certificate(&identity("cart")).await.unwrap();
+        assert!(renewed.not_after() > first.not_after(), "{away:?}: not renewed on return");
+        store.certificate(&identity("new")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_that_ended_meanwhile_are_there_again_as_soon_as_the_authority_is() {
+    let (store, desk) = store(Mood::Willing);
+    store.certificate(&identity("cart")).await.unwrap();
+    desk.set(Mood::Unwilling);
+    sleep(HOUR + 600 * SECOND).await;
+    store.certificate(&identity("cart")).await.unwrap_err();
+    desk.set(Mood::Willing);
+    store.retry();
+    sleep(SECOND / 10).await;
+    store.certificate(&identity("cart")).await.unwrap();
+    // What did not fail is left as it was planned.
+    let calls = desk.asked().len();
+    store.retry();
+    sleep(SECOND).await;
+    assert_eq!(desk.asked().len(), calls);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_identity_fails_at_once_and_is_tried_with_growing_pauses() {
     let (store, desk) = store(Mood::Unwilling);
