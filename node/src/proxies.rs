@@ -10,16 +10,14 @@ use std::time::Duration;
 use linux::netns::NetNs;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 use types::PodUid;
 use zds::WorkloadInfo;
 use zds::agent::{Answer, Listener, Session};
 
-/// Requests that may wait for one proxy; a proxy that lets so many pile up is stuck, and adding a pod fails.
+/// Requests that may wait for one proxy; further ones wait for a place.
 const QUEUE: usize = 256;
-/// How long a request waits for its answer, queue included: twice the deadline of one exchange on the socket.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// A proxy that reconnects in a loop must not keep the agent busy: five connections a second.
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -131,13 +129,13 @@ impl Proxies {
             shared.pods.remove(uid);
             shared.sessions.clone()
         };
-        for session in sessions {
-            match session.ask(Kind::Del(uid.clone())).await {
-                Some(Answer::Acknowledged) => {}
-                Some(Answer::Refused(reason)) => warn!(%uid, reason, "ztunnel refuses to let a pod go"),
-                None => debug!(%uid, "a ztunnel went away before it let a pod go"),
-            }
-        }
+        // All at once: one that drains and no longer answers must not hold up the others.
+        let removals = sessions.iter().map(async |session| match session.ask(Kind::Del(uid.clone())).await {
+            Some(Answer::Acknowledged) => {}
+            Some(Answer::Refused(reason)) => warn!(%uid, reason, "ztunnel refuses to let a pod go"),
+            None => debug!(%uid, "a ztunnel went away before it let a pod go"),
+        });
+        futures::future::join_all(removals).await;
     }
 
     /// Accepts proxies until the listener fails; ends its sessions when dropped.
@@ -203,13 +201,13 @@ impl Proxies {
 
 impl Handle {
     /// `None` when the proxy went away or did not answer in time.
+    ///
+    /// There is no deadline for the whole: each exchange that comes before has its own on the socket, and the session
+    /// that misses one ends, which answers everybody who waits. A thousand pods may come at once.
     async fn ask(&self, kind: Kind) -> Option<Answer> {
         let (answer, answered) = oneshot::channel();
-        let exchange = async {
-            self.requests.send(Request { kind, answer }).await.ok()?;
-            answered.await.ok()
-        };
-        timeout(ANSWER_DEADLINE, exchange).await.ok().flatten()
+        self.requests.send(Request { kind, answer }).await.ok()?;
+        answered.await.ok()
     }
 }
 

@@ -99,6 +99,43 @@ async fn a_new_pod_goes_to_the_newest_proxy_and_a_removed_one_from_all() {
 }
 
 #[tokio::test]
+async fn pods_that_come_at_once_wait_for_a_slow_proxy_as_long_as_it_answers() {
+    const PODS: usize = 600;
+    let agent = Agent::start(Proxies::default());
+    let mut session = Session::connect(&agent.path).await.unwrap();
+    assert_eq!(hear(&mut session).await, "snapshot");
+    let slow = async {
+        for _ in 0..PODS {
+            session.next().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            session.acknowledge(Ok(())).await.unwrap();
+        }
+    };
+    let names: Vec<String> = (0..PODS).map(|number| format!("pod-{number}")).collect();
+    let all = futures::future::join_all(names.iter().map(|name| agent.add(name)));
+    let (added, ()) = tokio::join!(all, slow);
+    assert_eq!(added, vec![Ok(()); PODS]);
+}
+
+#[tokio::test]
+async fn a_stuck_proxy_does_not_hold_up_the_removal_from_another() {
+    let agent = Agent::start(Proxies::default());
+    let mut stuck = Session::connect(&agent.path).await.unwrap();
+    assert_eq!(hear(&mut stuck).await, "snapshot");
+    let mut new = Session::connect(&agent.path).await.unwrap();
+    assert_eq!(hear(&mut new).await, "snapshot");
+    let uid = PodUid::from("a");
+    let removal = agent.proxies.remove(&uid);
+    let heard = timeout(Duration::from_secs(1), async {
+        tokio::select! {
+            () = removal => panic!("one has not answered"),
+            heard = hear(&mut new) => heard,
+        }
+    });
+    assert_eq!(heard.await.unwrap(), "del a");
+}
+
+#[tokio::test]
 async fn a_refusal_is_passed_on_with_its_reason() {
     let agent = Agent::start(Proxies::default());
     let mut session = Session::connect(&agent.path).await.unwrap();
