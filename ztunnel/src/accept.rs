@@ -10,8 +10,9 @@ use std::time::Duration;
 use linux::NetNs;
 use linux::socket::ListenOptions;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use crate::claim::{Claim, Place};
 use crate::lane::Lane;
 use crate::shared::Settings;
 use crate::{inbound, outbound, plaintext};
@@ -25,6 +26,13 @@ const LINGER: Duration = Duration::from_millis(3500);
 
 /// The same where a successor for the same pod could not listen meanwhile.
 const LINGER_ALONE: Duration = Duration::from_millis(250);
+
+/// How often a listener looks for connections that nobody was woken for: kernels that move a predecessor's queue to its
+/// successor did not always wake it.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// For how long after its start a successor expects connections from its predecessor: far more than a drain takes.
+const HEIR: Duration = Duration::from_secs(600);
 
 /// How long to wait after a failed accept: no more files can be opened, and connections must end first.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -50,14 +58,18 @@ impl Role {
     }
 }
 
+/// The listeners of a pod.
+pub(crate) struct Listeners {
+    /// Who else listens there.
+    pub(crate) claim: Claim,
+    pub(crate) by_worker: Vec<Vec<(Role, std::net::TcpListener)>>,
+}
+
 /// Opens the listeners for each of `workers` workers inside the namespace: all, or none.
 ///
 /// Without SO_REUSEPORT only the first worker has any.
-pub(crate) fn listen(
-    netns: &NetNs,
-    settings: &Settings,
-    workers: usize,
-) -> io::Result<Vec<Vec<(Role, std::net::TcpListener)>>> {
+/// A process that `is_ending` makes way for whoever else listens, whichever of the two was first.
+pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, is_ending: bool) -> io::Result<Listeners> {
     let options = ListenOptions {
         reuse_port: settings.reuse_port,
         mark: Some(settings.mark),
@@ -66,13 +78,22 @@ pub(crate) fn listen(
         only_v6: false,
     };
     let workers = if settings.reuse_port { workers } else { 1 };
+    let places = Role::ALL.map(|role| Place::Port(role.port()));
     netns.run(|| {
-        // A proxy that ends leaves handshakes to the successor on the same port, where the kernel can do that.
+        // A proxy that ends leaves its queue and handshakes to the successor on the same port, where the kernel can do
+        // that.
         if let Err(error) = linux::sysctl::write("net/ipv4/tcp_migrate_req", "1") {
             tracing::debug!(%error, "handshakes will not move to a successor");
         }
-        let one = |role: Role| Ok((role, open(role.port(), settings.ipv6, &options)?));
-        (0..workers).map(|_worker| Role::ALL.into_iter().map(one).collect()).collect()
+        let mut claim = if is_ending { Claim::of_the_last(&places) } else { Claim::after_elders(&places) };
+        let mut one = |role: Role| {
+            let listener = open(role.port(), settings.ipv6, &options)?;
+            claim.add(&listener)?;
+            Ok((role, listener))
+        };
+        let by_worker = (0..workers).map(|_worker| Role::ALL.into_iter().map(&mut one).collect());
+        let by_worker = by_worker.collect::<io::Result<_>>()?;
+        Ok(Listeners { claim, by_worker })
     })?
 }
 
@@ -93,12 +114,13 @@ pub(crate) fn open(port: u16, ipv6: bool, options: &ListenOptions) -> io::Result
 pub(crate) async fn linger(lane: &Lane) {
     let linger = if lane.shared.settings.reuse_port { LINGER } else { LINGER_ALONE };
     tokio::select! {
-        () = lane.process.draining() => {}
+        () = lane.node.draining() => {}
         () = sleep(linger) => {}
     }
 }
 
-/// Accepts until the pod leaves or the process ends; whoever was in the queue by then is still served.
+/// Accepts until the pod leaves, a successor listens or the process ends; whoever was in the queue by then is still
+/// served.
 pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net::TcpListener) {
     let _guard = lane.drain.guard();
     let listener = match TcpListener::from_std(listener) {
@@ -109,22 +131,20 @@ pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net:
         }
     };
     accept_until(&lane, role, &listener, lane.drain.draining()).await;
-    if !lane.process.is_draining() {
+    if !lane.is_left_to_others() {
         accept_until(&lane, role, &listener, linger(&lane)).await;
     }
-    // What is in the queue was promised a listener; the kernel resets it when the listener closes.
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, peer)) = listener.accept() {
-        let accepted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = accepted {
-            serve(&lane, role, stream, peer);
-        }
-    }
+    // What is in the queue was promised a listener; the kernel resets it, or gives it to others, when the listener closes.
+    accept_waiting(&lane, role, &listener);
 }
 
 async fn accept_until(lane: &Arc<Lane>, role: Role, listener: &TcpListener, end: impl Future<Output = ()>) {
     let mut end = pin!(end);
+    let mut sweep = interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let started = Instant::now();
     loop {
+        let is_heir = lane.pod.has_predecessor && started.elapsed() < HEIR;
         tokio::select! {
             biased;
             () = &mut end => return,
@@ -135,6 +155,17 @@ async fn accept_until(lane: &Arc<Lane>, role: Role, listener: &TcpListener, end:
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
+            _ = sweep.tick(), if is_heir => accept_waiting(lane, role, listener),
+        }
+    }
+}
+
+/// Accepts whoever waits, whether or not the kernel has woken anybody for it.
+fn accept_waiting(lane: &Arc<Lane>, role: Role, listener: &TcpListener) {
+    while let Ok((stream, peer)) = linux::socket::accept(listener) {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => serve(lane, role, stream, peer),
+            Err(error) => tracing::debug!(pod = %lane.pod.uid, ?role, %error, "cannot watch a connection"),
         }
     }
 }
@@ -145,10 +176,11 @@ fn serve(lane: &Arc<Lane>, role: Role, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = linux::socket::accepted(&stream, keepalive, true) {
         tracing::debug!(%peer, %error, "cannot tune an accepted connection");
     }
-    let lane = Arc::clone(lane);
+    // Taken here: a task that has not begun yet is work too.
+    let (lane, guard) = (Arc::clone(lane), lane.drain.guard());
     match role {
-        Role::Outbound => drop(tokio::spawn(outbound::serve(lane, stream, peer))),
-        Role::Plaintext => drop(tokio::spawn(plaintext::serve(lane, stream, peer))),
-        Role::Hbone => drop(tokio::spawn(inbound::serve(lane, stream, peer))),
+        Role::Outbound => drop(tokio::spawn(outbound::serve(lane, stream, peer, guard))),
+        Role::Plaintext => drop(tokio::spawn(plaintext::serve(lane, stream, peer, guard))),
+        Role::Hbone => drop(tokio::spawn(inbound::serve(lane, stream, peer, guard))),
     }
 }

@@ -6,7 +6,7 @@ use crate::live::Live;
 use crate::{inbound, outbound, plaintext};
 
 /// The size of the future that an async function returns.
-fn size_of_task<A, B, C, F: Future>(_serve: impl Fn(A, B, C) -> F) -> usize {
+fn size_of_task<A, B, C, D, F: Future>(_serve: impl Fn(A, B, C, D) -> F) -> usize {
     size_of::<F>()
 }
 

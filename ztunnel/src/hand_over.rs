@@ -71,7 +71,7 @@ impl Handover {
         deadline: Instant,
     ) -> Result<TcpStream, ConnectionError> {
         let Self { destination, upstream, workload, pod, guard } = self;
-        let live = shared.live.register_arrival(pod.uid.clone(), client.live.live());
+        let live = shared.live.register_arrival(Arc::clone(&pod), client.live.live());
         let arrival = Record::begin(Direction::Inbound, client.live.source, destination);
         let arrival = record.arrival.insert(Box::new(Arrival { record: arrival, live, _guard: guard }));
 

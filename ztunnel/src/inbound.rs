@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use discovery::{InboundError, InboundTarget, Resident, TunnelProtocol, Workload, inbound_target};
+use drain::Guard;
 use hbone::server::{Incoming, Request, Server};
 use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
@@ -40,8 +41,7 @@ struct Tunnel {
 }
 
 /// Carries one client connection from accept to end; each stream has its own task.
-pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr) {
-    let _guard = lane.drain.guard();
+pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr, _guard: Guard) {
     let Ok(local) = stream.local_addr() else { return };
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     // What a connection needs before its handshake is through, it must not keep afterwards.
@@ -115,7 +115,7 @@ async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>
 async fn farewell(lane: &Lane) {
     if lane.drain.is_draining() {
         tokio::select! {
-            () = lane.process.draining() => {}
+            () = lane.node.draining() => {}
             () = sleep(COURTESY) => {}
         }
     }

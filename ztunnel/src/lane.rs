@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use discovery::{LocalName, Workload};
 use drain::Watch;
@@ -21,6 +22,10 @@ pub(crate) struct Pod {
     pub(crate) uid: PodUid,
     pub(crate) name: LocalName,
     pub(crate) netns: NetNs,
+    /// Somebody listened in the pod before, and may leave us what waits there.
+    pub(crate) has_predecessor: bool,
+    /// Somebody else listens in the pod by now.
+    pub(crate) has_successor: AtomicBool,
 }
 
 /// What two tunnels must have in common to share a connection.
@@ -37,13 +42,24 @@ pub(crate) struct Lane {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pod: Arc<Pod>,
     pub(crate) pool: Pool<PoolKey>,
-    /// The pod's drain, inside that of the process.
+    /// The pod's drain, inside that of the node.
     pub(crate) drain: Watch,
-    /// The drain of the process.
-    pub(crate) process: Watch,
+    /// The drain of all pods, with which the process takes nothing more.
+    pub(crate) node: Watch,
+}
+
+impl Pod {
+    pub(crate) fn new(uid: PodUid, name: LocalName, netns: NetNs, has_predecessor: bool) -> Self {
+        Self { uid, name, netns, has_predecessor, has_successor: AtomicBool::new(false) }
+    }
 }
 
 impl Lane {
+    /// Whether new connections of the pod are somebody else's from now on, or nobody's.
+    pub(crate) fn is_left_to_others(&self) -> bool {
+        self.node.is_draining() || self.pod.has_successor.load(Ordering::Acquire)
+    }
+
     /// The pod as discovery knows it, waiting a moment if it does not yet.
     pub(crate) async fn local_workload(&self) -> Result<Arc<Workload>, ConnectionError> {
         if let Some(workload) = self.shared.view.find_local(&self.pod.name) {
@@ -55,6 +71,6 @@ impl Lane {
 
     /// Makes a connection known to drains, dumps and changes of policy.
     pub(crate) fn register(&self, direction: Direction, source: SocketAddr) -> Registered {
-        self.shared.live.register(self.pod.uid.clone(), direction, source)
+        self.shared.live.register(Arc::clone(&self.pod), direction, source)
     }
 }

@@ -18,13 +18,14 @@ use telemetry::traffic::ByteCount;
 use types::PodUid;
 
 use crate::error::ConnectionError;
+use crate::lane::Pod;
 
 /// How many maps the registry is split into, so that workers seldom meet at one lock.
 const SHARDS: usize = 16;
 
 /// One live connection; of a tunnel each stream is one.
 pub(crate) struct Live {
-    pub(crate) pod: PodUid,
+    pub(crate) pod: Arc<Pod>,
     pub(crate) direction: Direction,
     pub(crate) source: SocketAddr,
     counters: io::Counters,
@@ -169,18 +170,18 @@ pub(crate) struct Registered {
 
 impl Registry {
     /// Adds a connection.
-    pub(crate) fn register(self: &Arc<Self>, pod: PodUid, direction: Direction, source: SocketAddr) -> Registered {
+    pub(crate) fn register(self: &Arc<Self>, pod: Arc<Pod>, direction: Direction, source: SocketAddr) -> Registered {
         self.insert(pod, direction, source, None)
     }
 
     /// Adds the arriving side of a connection that is handed over inside the process; what closes it closes both.
-    pub(crate) fn register_arrival(self: &Arc<Self>, pod: PodUid, carrier: &Arc<Live>) -> Registered {
+    pub(crate) fn register_arrival(self: &Arc<Self>, pod: Arc<Pod>, carrier: &Arc<Live>) -> Registered {
         self.insert(pod, Direction::Inbound, carrier.source, Some(Arc::clone(carrier)))
     }
 
     fn insert(
         self: &Arc<Self>,
-        pod: PodUid,
+        pod: Arc<Pod>,
         direction: Direction,
         source: SocketAddr,
         carrier: Option<Arc<Live>>,
@@ -206,9 +207,9 @@ impl Registry {
     }
 
     /// Ends every connection, or those of one pod.
-    pub(crate) fn close_all(&self, pod: Option<&PodUid>, ending: Ending) {
+    pub(crate) fn close_all(&self, pod: Option<&Arc<Pod>>, ending: Ending) {
         self.for_each(|live| {
-            if pod.is_none_or(|pod| live.pod == *pod) {
+            if pod.is_none_or(|pod| Arc::ptr_eq(&live.pod, pod)) {
                 live.close(ending);
             }
         });
@@ -223,9 +224,14 @@ impl Registry {
         all.sort_by_key(|(id, _)| *id);
         let mut by_pod: HashMap<PodUid, Vec<Arc<Live>>> = HashMap::new();
         for (_, live) in all {
-            by_pod.entry(live.pod.clone()).or_default().push(live);
+            by_pod.entry(live.pod.uid.clone()).or_default().push(live);
         }
         by_pod
+    }
+
+    /// How many there have ever been.
+    pub(crate) fn begun(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 
     /// How many there are.
@@ -276,8 +282,14 @@ mod tests {
 
     use super::*;
 
-    fn registered(registry: &Arc<Registry>, pod: &str) -> Registered {
-        registry.register(PodUid::from(pod), Direction::Inbound, "10.0.0.1:1".parse().unwrap())
+    fn pod(uid: &str) -> Arc<Pod> {
+        let text = || Arc::<str>::from(uid);
+        let name = discovery::LocalName { namespace: text(), name: text(), service_account: text() };
+        Arc::new(Pod::new(uid.into(), name, linux::NetNs::current().unwrap(), false))
+    }
+
+    fn registered(registry: &Arc<Registry>, uid: &str) -> Registered {
+        registry.register(pod(uid), Direction::Inbound, "10.0.0.1:1".parse().unwrap())
     }
 
     fn judged() -> Judged {
@@ -322,10 +334,11 @@ mod tests {
         let live = Arc::clone(one.live());
         let waiting = tokio::spawn(async move { live.unless_closed(pin!(std::future::pending())).await });
         tokio::task::yield_now().await;
-        registry.close_all(Some(&PodUid::from("b")), Ending::Drained);
+        registry.close_all(Some(&pod("a")), Ending::Drained);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        registry.close_all(Some(&PodUid::from("a")), Ending::Drained);
+        let own = Arc::clone(&one.live().pod);
+        registry.close_all(Some(&own), Ending::Drained);
         assert!(matches!(waiting.await.unwrap(), Err(ConnectionError::Drained)));
     }
 
@@ -333,7 +346,7 @@ mod tests {
     async fn what_closes_an_arrival_closes_the_whole_connection() {
         let registry = Arc::new(Registry::default());
         let departure = registered(&registry, "a");
-        let arrival = registry.register_arrival(PodUid::from("b"), departure.live());
+        let arrival = registry.register_arrival(pod("b"), departure.live());
         departure.counters().add(io::Direction::ToUpstream, 7);
         assert_eq!((arrival.to_upstream(), arrival.to_downstream()), (7, 0));
         arrival.judge_by(judged());

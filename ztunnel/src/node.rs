@@ -26,6 +26,7 @@ use crate::pods::Pods;
 use crate::residents::Residents;
 use crate::session::Follower;
 use crate::shared::{Seldom, Settings, Shared};
+use crate::succession::Succession;
 use crate::workers::Workers;
 
 /// The least time between two judgements of all live connections; a change meanwhile is seen after it.
@@ -33,6 +34,9 @@ const JUDGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long label sets of workloads that left are kept at least; a rolling update sweeps once, not once per pod.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How often to look for pods whose network is gone while they have connections.
+const STRANDED: Duration = Duration::from_secs(3);
 
 /// What a node is made from; a test supplies its own.
 pub struct Parts {
@@ -58,7 +62,10 @@ pub struct Parts {
 pub struct Node {
     shared: Arc<Shared>,
     pods: Pods,
+    /// The order to end.
     drain: Watch,
+    /// The end of serving, which follows.
+    serving: Watch,
     /// Ends with the node.
     _followers: JoinSet<()>,
 }
@@ -93,24 +100,35 @@ impl Node {
         let runtimes = workers.handles().cloned().chain([tokio::runtime::Handle::current()]).collect();
         register_runtime(&registry, runtimes);
         register_process(&registry);
-        let pods = Pods::new(Arc::clone(&shared), workers, ManagerMetrics::new(&registry), drain.clone());
+        // Pods are served on when the process is told to end: until somebody else serves them.
+        let (work, serving) = drain.part();
+        let metrics = ManagerMetrics::new(&registry);
+        let pods = Pods::new(Arc::clone(&shared), workers, metrics, drain.clone(), serving.clone());
         let mut followers = JoinSet::new();
         followers.spawn(certificates::follow(shared.view.clone(), shared.certificates.clone()));
         followers.spawn(follow_policies(Arc::clone(&shared)));
         followers.spawn(sweep_labels(Arc::clone(&shared)));
         followers.spawn(end_at_deadline(Arc::clone(&shared), drain.clone()));
-        Ok(Self { shared, pods, drain, _followers: followers })
+        followers.spawn(end_stranded(pods.clone()));
+        let (live, process) = (Arc::clone(&shared.live), drain.clone());
+        followers.spawn(Succession { pods: pods.clone(), live, process, work }.run());
+        Ok(Self { shared, pods, drain, serving, _followers: followers })
     }
 
-    /// Serves what the node agent at `socket` says, until the process drains.
+    /// Serves what the node agent at `socket` says, until the process drains and nobody needs it any more.
     ///
     /// `readiness` is settled while a snapshot is complete and no pod waits for another try.
     ///
     /// # Errors
     /// When the agent breaks the protocol in a way that only a new process can mend.
     pub async fn follow_agent(&self, socket: &Path, readiness: Task) -> Result<(), ZtunnelError> {
-        let follower =
-            Follower { socket: socket.to_owned(), pods: self.pods.clone(), readiness, drain: self.drain.clone() };
+        let follower = Follower {
+            socket: socket.to_owned(),
+            pods: self.pods.clone(),
+            readiness,
+            process: self.drain.clone(),
+            serving: self.serving.clone(),
+        };
         follower.run().await
     }
 
@@ -164,6 +182,14 @@ async fn follow_policies(shared: Arc<Shared>) {
         shared.live.judge_again(&current, &shared.view);
         // Changes of discovery come by the hundred; judging takes a look at every connection.
         sleep(JUDGE_PAUSE).await;
+    }
+}
+
+/// Ends what is left of pods that are gone.
+async fn end_stranded(pods: Pods) {
+    loop {
+        sleep(STRANDED).await;
+        pods.end_stranded();
     }
 }
 

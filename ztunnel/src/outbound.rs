@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use discovery::{ResolveError, Route, Service, Unresolved, Upstream, Workload, is_loop, resolve};
+use drain::Guard;
 use hbone::client::Connect;
 use hbone::{DialError, Forwarded, TraceParent};
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
@@ -48,8 +49,7 @@ impl Onward {
 }
 
 /// Carries one connection from accept to end.
-pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr) {
-    let _guard = lane.drain.guard();
+pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr, _guard: Guard) {
     let Ok(local) = stream.local_addr() else { return };
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let live = lane.register(Direction::Outbound, peer);

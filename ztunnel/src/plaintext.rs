@@ -5,13 +5,14 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use discovery::{Resident, Workload, is_illegal_port};
+use drain::Guard;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
 use telemetry::{Direction, Party};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::authorise::{Attempt, authorise};
-use crate::connect;
+use crate::connect::{self, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::labels::{inbound_service, log_party, service_labels};
@@ -20,8 +21,7 @@ use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
 
 /// Carries one connection from accept to end.
-pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr) {
-    let _guard = lane.drain.guard();
+pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr, _guard: Guard) {
     let Ok(local) = stream.local_addr() else { return };
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let live = lane.register(Direction::Inbound, peer);
@@ -45,8 +45,10 @@ async fn carry(
     if is_illegal_port(destination.port()) {
         return Err(ConnectionError::Loop);
     }
-    let mut onward = Box::pin(connect(lane, live, record, destination)).await?;
-    io::copy_bidirectional(stream, &mut onward, live.counters()).await?;
+    let onward = Box::pin(connect(lane, live, record, destination)).await?;
+    let mut onward = ToApplication::new(onward);
+    io::copy_bidirectional(stream, &mut onward.stream, live.counters()).await?;
+    onward.complete();
     Ok(())
 }
 

@@ -1,6 +1,9 @@
-//! The pods that the proxy serves: listeners start, are retried, and are taken back.
+//! The pods that the proxy serves: listeners start, are retried, are taken back, and are left to a successor.
+
+mod left;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use discovery::LocalName;
@@ -11,7 +14,9 @@ use telemetry::metrics::ManagerMetrics;
 use types::PodUid;
 use zds::WorkloadInfo;
 
-use crate::accept;
+use self::left::{Left, Look};
+use crate::accept::{self, Listeners};
+use crate::claim::Claim;
 use crate::lane::{Lane, Pod};
 use crate::live::Ending;
 use crate::lookups;
@@ -28,7 +33,10 @@ struct Inner {
     shared: Arc<Shared>,
     workers: Workers,
     metrics: ManagerMetrics,
+    /// The drain of the process, which is the order to end.
     process: Watch,
+    /// The drain of all pods, which follows it.
+    node: Watch,
     table: Mutex<Table>,
 }
 
@@ -37,11 +45,17 @@ struct Table {
     running: BTreeMap<PodUid, Running>,
     /// Pods that could not be started, for another try.
     parked: BTreeMap<PodUid, (WorkloadInfo, NetNs)>,
+    /// Pods in which a successor listens, with all that it takes to serve them again.
+    handed_over: BTreeMap<PodUid, Running>,
+    /// Pods that are no longer served and may still have connections.
+    left: Vec<Left>,
 }
 
 struct Running {
     pod: Arc<Pod>,
+    info: WorkloadInfo,
     drain: Trigger,
+    claim: Claim,
 }
 
 /// How a pod stands, for a dump.
@@ -52,8 +66,14 @@ pub(crate) enum Standing {
 }
 
 impl Pods {
-    pub(crate) fn new(shared: Arc<Shared>, workers: Workers, metrics: ManagerMetrics, process: Watch) -> Self {
-        Self { inner: Arc::new(Inner { shared, workers, metrics, process, table: Mutex::default() }) }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        workers: Workers,
+        metrics: ManagerMetrics,
+        process: Watch,
+        node: Watch,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { shared, workers, metrics, process, node, table: Mutex::default() }) }
     }
 
     /// Serves a pod; it is parked for another try if that fails.
@@ -70,10 +90,12 @@ impl Pods {
             self.stop(&mut table, &uid, Stop::AtOnce);
         }
         table.parked.remove(&uid);
+        table.handed_over.remove(&uid);
         let started = self.start(&uid, &info, &netns);
         let outcome = match started {
             Ok(running) => {
-                tracing::info!(pod = %uid, name = info.name, namespace = info.namespace, "serving a pod");
+                let beside = running.pod.has_predecessor;
+                tracing::info!(pod = %uid, name = info.name, namespace = info.namespace, beside, "serving a pod");
                 table.running.insert(uid, running);
                 Ok(())
             }
@@ -91,6 +113,7 @@ impl Pods {
     pub(crate) fn remove(&self, uid: &PodUid) {
         let mut table = self.lock();
         table.parked.remove(uid);
+        table.handed_over.remove(uid);
         self.stop(&mut table, uid, Stop::Drain);
         self.count(&table);
     }
@@ -103,6 +126,7 @@ impl Pods {
             self.stop(&mut table, &uid, Stop::Drain);
         }
         table.parked.retain(|uid, _| mentioned.contains(uid));
+        table.handed_over.retain(|uid, _| mentioned.contains(uid));
         self.count(&table);
     }
 
@@ -132,6 +156,65 @@ impl Pods {
         !self.lock().parked.is_empty()
     }
 
+    /// How many pods' new connections are taken here.
+    pub(crate) fn served(&self) -> usize {
+        self.lock().running.len()
+    }
+
+    /// Stops accepting in every pod in which a successor listens by now.
+    pub(crate) async fn leave_to_successors(&self) {
+        let uids: Vec<PodUid> = self.lock().running.keys().cloned().collect();
+        for uid in uids {
+            self.leave_if_succeeded(uid);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Accepts again in every pod whose successor is gone.
+    pub(crate) async fn take_back(&self) {
+        let uids: Vec<PodUid> = self.lock().handed_over.keys().cloned().collect();
+        for uid in uids {
+            self.take_back_if_alone(uid);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn leave_if_succeeded(&self, uid: PodUid) {
+        let mut table = self.lock();
+        if table.running.get(&uid).is_some_and(Running::is_succeeded)
+            && let Some(running) = self.stop(&mut table, &uid, Stop::HandOver)
+        {
+            table.handed_over.insert(uid, running);
+            self.count(&table);
+        }
+    }
+
+    fn take_back_if_alone(&self, uid: PodUid) {
+        let mut table = self.lock();
+        if table.handed_over.get(&uid).is_none_or(Running::is_succeeded) {
+            return;
+        }
+        let Some(Running { pod, info, .. }) = table.handed_over.remove(&uid) else { return };
+        drop(table);
+        tracing::warn!(pod = %uid, "the successor no longer listens; taking the pod back");
+        // A failure is logged, and the pod parked.
+        let _ = self.add(uid, info, pod.netns.clone());
+    }
+
+    /// Ends what is left of pods whose network is gone: nobody will.
+    pub(crate) fn end_stranded(&self) {
+        let mut table = self.lock();
+        table.left.retain_mut(|left| match left.look() {
+            Look::Over => false,
+            Look::Alive => true,
+            Look::Stranded => {
+                self.inner.shared.live.close_all(Some(&left.pod), Ending::Drained);
+                left.drain.force();
+                false
+            }
+        });
+    }
+
     /// Every pod with its description, for a dump.
     pub(crate) fn standings(&self) -> Vec<(PodUid, LocalName, Standing)> {
         let table = self.lock();
@@ -143,18 +226,19 @@ impl Pods {
     }
 
     fn start(&self, uid: &PodUid, info: &WorkloadInfo, netns: &NetNs) -> std::io::Result<Running> {
-        let Inner { shared, workers, process, .. } = &*self.inner;
-        let listeners = accept::listen(netns, &shared.settings, workers.handles().len())?;
+        let Inner { shared, workers, process, node, .. } = &*self.inner;
+        let Listeners { claim, by_worker } =
+            accept::listen(netns, &shared.settings, workers.handles().len(), process.is_draining())?;
         let mut lookups = Some(lookups::listen(netns, &shared.settings, &shared.lookups.addresses)?);
-        let pod = Arc::new(Pod { uid: uid.clone(), name: local_name(info), netns: netns.clone() });
-        let (drain, watch) = process.child();
-        for (handle, listeners) in workers.handles_from(spread(uid)).zip(listeners) {
+        let pod = Arc::new(Pod::new(uid.clone(), local_name(info), netns.clone(), claim.has_elders()));
+        let (drain, watch) = node.child();
+        for (handle, listeners) in workers.handles_from(spread(uid)).zip(by_worker) {
             let lane = Arc::new(Lane {
                 shared: Arc::clone(shared),
                 pod: Arc::clone(&pod),
                 pool: Pool::new(shared.settings.hbone.clone()),
                 drain: watch.clone(),
-                process: process.clone(),
+                node: node.clone(),
             });
             // Lookups are few beside connections: one worker answers those of a pod.
             if let Some(sockets) = lookups.take() {
@@ -166,21 +250,27 @@ impl Pods {
         }
         shared.residents.arrive(Arc::clone(&pod), watch);
         self.inner.metrics.started.increment();
-        Ok(Running { pod, drain })
+        Ok(Running { pod, info: info.clone(), drain, claim })
     }
 
-    fn stop(&self, table: &mut Table, uid: &PodUid, how: Stop) {
-        let Some(running) = table.running.remove(uid) else { return };
+    fn stop(&self, table: &mut Table, uid: &PodUid, how: Stop) -> Option<Running> {
+        let running = table.running.remove(uid)?;
         tracing::info!(pod = %uid, name = &*running.pod.name.name, ?how, "no longer serving a pod");
         self.inner.metrics.stopped.increment();
         self.inner.shared.residents.leave(&running.pod);
         match how {
             Stop::Drain => running.drain.start_without_deadline(),
+            Stop::HandOver => {
+                running.pod.has_successor.store(true, Ordering::Release);
+                running.drain.start_until(self.inner.process.deadline());
+            }
             Stop::AtOnce => {
                 running.drain.force();
-                self.inner.shared.live.close_all(Some(uid), Ending::Drained);
+                self.inner.shared.live.close_all(Some(&running.pod), Ending::Drained);
             }
         }
+        table.left.push(Left::new(Arc::clone(&running.pod), running.drain.clone()));
+        Some(running)
     }
 
     fn count(&self, table: &Table) {
@@ -194,11 +284,24 @@ impl Pods {
     }
 }
 
+impl Running {
+    /// Whether somebody else listens in the pod; where that cannot be told, nobody does.
+    fn is_succeeded(&self) -> bool {
+        let looked = self.pod.netns.run(|| self.claim.is_succeeded()).flatten();
+        looked.unwrap_or_else(|error| {
+            tracing::debug!(pod = %self.pod.uid, %error, "cannot tell who else listens");
+            false
+        })
+    }
+}
+
 /// How to stop serving a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     /// Live connections go on.
     Drain,
+    /// The same, and new ones are somebody else's at once.
+    HandOver,
     /// Live connections end.
     AtOnce,
 }

@@ -1,21 +1,19 @@
 //! The whole program: control plane, node, ports of its own, and the end.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use drain::{Readiness, Trigger};
 use identity::{CaClient, CaOptions, CertificateStore, Clock};
-use linux::socket::ListenOptions;
 use policy::PolicySet;
 use telemetry::Registry;
-use telemetry::http::{self, Router};
 use telemetry::log::Logging;
 use telemetry::metrics::{XdsMetrics, set_build};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use xds::client::Termination;
@@ -28,6 +26,7 @@ use crate::channel;
 use crate::error::ZtunnelError;
 use crate::lookups;
 use crate::node::{Node, Parts};
+use crate::ports::{self, Routers};
 
 /// Where the name servers of the proxy's own pod are listed.
 const RESOLVER_CONFIGURATION: &str = "/etc/resolv.conf";
@@ -55,12 +54,14 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     let discovery = discovery::Writer::new(config.own.network.as_str(), config.own.node_name.as_deref().map(Arc::from));
     let view = discovery.view();
     let (policies, policies_seen) = watch::channel(Arc::new(PolicySet::default()));
-    let client = discovery_client(&config, &registry, discovery, policies);
+    let certificates = certificates(&config);
+    let observer = Arc::new(Observer::new(XdsMetrics::new(&registry), certificates.clone()));
+    let client = discovery_client(&config, observer, discovery, policies);
     let node = Node::new(Parts {
         config: Arc::clone(&config),
         view,
         policies: policies_seen,
-        certificates: certificates(&config),
+        certificates,
         name_servers: name_servers(&config),
         registry: registry.clone(),
         access: logging.access(),
@@ -70,7 +71,9 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
 
     let admin = Admin::new(Arc::clone(&config), Arc::clone(&node), logging.filter(), trigger.clone());
     let (closing, close) = watch::channel(false);
-    let mut servers = serve(&config, &admin, (&registry, &readiness), &close)?;
+    let (metrics, ready) = status_routes(&registry, &readiness);
+    let routers = Routers { admin: admin.routes(), metrics, readiness: ready };
+    let mut servers = ports::serve(&config, routers, &close)?;
 
     let (discovering, mut is_ready) = client;
     let ready = drain.unless_draining(async { is_ready.wait_for(|ready| *ready).await.is_ok() }).await;
@@ -147,7 +150,7 @@ fn name_servers(config: &config::Ztunnel) -> Vec<SocketAddr> {
 /// Starts the discovery client; without discovery server it is never ready, and no pod is ever served.
 fn discovery_client(
     config: &config::Ztunnel,
-    registry: &Registry,
+    observer: Arc<Observer>,
     writer: discovery::Writer,
     policies: watch::Sender<Arc<PolicySet>>,
 ) -> (OnDrop<Infallible>, watch::Receiver<bool>) {
@@ -164,7 +167,7 @@ fn discovery_client(
         node: introduction(config).to_node(),
         channel: channel::factory(endpoint.clone(), channel::Strength::of(config)),
         metadata: channel::metadata(endpoint, channel::token(&config.token), &config.own.cluster_id),
-        observer: Arc::new(Counting(XdsMetrics::new(registry))),
+        observer,
     };
     let mut client = xds::client::Client::new(options);
     client.subscribe(proto::ADDRESS_TYPE, Mode::Wildcard, AddressFeed::new(writer));
@@ -194,62 +197,32 @@ impl<T> Drop for OnDrop<T> {
     }
 }
 
-struct Counting(XdsMetrics);
+/// Counts what discovery does; and when it is back, so is who signs certificates, most likely.
+struct Observer {
+    metrics: XdsMetrics,
+    certificates: CertificateStore,
+    was_lost: AtomicBool,
+}
 
-impl xds::client::Observer for Counting {
+impl Observer {
+    fn new(metrics: XdsMetrics, certificates: CertificateStore) -> Self {
+        Self { metrics, certificates, was_lost: AtomicBool::new(false) }
+    }
+}
+
+impl xds::client::Observer for Observer {
     fn terminated(&self, termination: Termination) {
-        self.0.terminated(termination.label());
+        self.was_lost.store(true, Ordering::Relaxed);
+        self.metrics.terminated(termination.label());
     }
 
     fn received(&self, type_url: &str, resource_bytes: usize) {
         // A server chooses what it sends, and must not choose how many label values there are.
         let known = [proto::ADDRESS_TYPE, proto::AUTHORIZATION_TYPE];
         let url = known.into_iter().find(|known| *known == type_url).unwrap_or("unknown");
-        self.0.received(url, resource_bytes as u64);
+        self.metrics.received(url, resource_bytes as u64);
+        if self.was_lost.swap(false, Ordering::Relaxed) {
+            self.certificates.retry();
+        }
     }
-}
-
-/// Opens the proxy's own ports: admin on loopback, metrics and readiness on all addresses.
-fn serve(
-    config: &config::Ztunnel,
-    admin: &Admin,
-    (registry, readiness): (&Registry, &Readiness),
-    close: &watch::Receiver<bool>,
-) -> Result<JoinSet<()>, ZtunnelError> {
-    let mut servers = JoinSet::new();
-    let mut start = |address: SocketAddr, router: Router| -> Result<(), ZtunnelError> {
-        let listener = listen(address)?;
-        let mut close = close.clone();
-        // They answer until the drain is over: that is when operators look.
-        let end = async move {
-            let _ = close.wait_for(|close| *close).await;
-        };
-        servers.spawn(http::serve(listener, router, end));
-        Ok(())
-    };
-    let (ports, ipv6) = (config.ports, config.in_pod.ipv6);
-    start(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.admin), admin.routes())?;
-    if ipv6 && let Err(error) = start(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), ports.admin), admin.routes()) {
-        warn!(error = &error as &dyn std::error::Error, "no admin port on ::1");
-    }
-    let any = |port| SocketAddr::new(any_address(ipv6), port);
-    let (metrics, ready) = status_routes(registry, readiness);
-    start(any(ports.stats), metrics)?;
-    start(any(ports.readiness), ready)?;
-    Ok(servers)
-}
-
-/// The wildcard address that works here: kernels without IPv6 refuse even to make the socket.
-fn any_address(ipv6: bool) -> IpAddr {
-    let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
-    if ipv6 && linux::socket::listen(any, &ListenOptions::default()).is_ok() {
-        any.ip()
-    } else {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    }
-}
-
-fn listen(address: SocketAddr) -> Result<TcpListener, ZtunnelError> {
-    let listener = linux::socket::listen(address, &ListenOptions::default());
-    listener.and_then(TcpListener::from_std).map_err(|source| ZtunnelError::Listen { address, source })
 }

@@ -23,13 +23,16 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 /// How often pods that could not be started are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Follows the agent: connects, serves what it says, reconnects, until the process drains.
+/// Follows the agent: connects, serves what it says, reconnects, until nothing more is served.
 pub(crate) struct Follower {
     pub(crate) socket: PathBuf,
     pub(crate) pods: Pods,
     /// Settled while a snapshot is complete and no pod waits for another try.
     pub(crate) readiness: Task,
-    pub(crate) drain: Watch,
+    /// The order to end: until then the agent is looked for whenever it is away.
+    pub(crate) process: Watch,
+    /// The end of serving: until then the agent is listened to.
+    pub(crate) serving: Watch,
 }
 
 /// What the agent has said since it was connected.
@@ -39,22 +42,23 @@ struct Snapshot {
 }
 
 impl Follower {
-    /// Runs until the process drains.
+    /// Runs until nothing more is served, or the agent is lost while the process drains.
     ///
     /// While the agent is away, pods are served as they were.
     ///
     /// # Errors
     /// When the agent breaks the protocol in a way that a new connection would not mend.
     pub(crate) async fn run(mut self) -> Result<(), ZtunnelError> {
-        let drain = self.drain.clone();
+        let (process, serving) = (self.process.clone(), self.serving.clone());
         let mut backoff = FIRST_BACKOFF;
         loop {
-            let Some(connected) = drain.unless_draining(Session::connect(&self.socket)).await else { return Ok(()) };
+            // An agent hands new pods to whoever connected last, which must not be one that is about to end.
+            let Some(connected) = process.unless_draining(Session::connect(&self.socket)).await else { return Ok(()) };
             match connected {
                 Ok(session) => {
                     tracing::info!(socket = %self.socket.display(), "connected to the node agent");
                     backoff = FIRST_BACKOFF;
-                    let ended = drain.unless_draining(self.converse(session)).await;
+                    let ended = serving.unless_draining(self.converse(session)).await;
                     self.readiness.pend();
                     match ended {
                         None => return Ok(()),
@@ -66,7 +70,7 @@ impl Follower {
                     tracing::debug!(socket = %self.socket.display(), %error, "cannot reach the node agent");
                 }
             }
-            if drain.unless_draining(sleep(backoff)).await.is_none() {
+            if process.unless_draining(sleep(backoff)).await.is_none() {
                 return Ok(());
             }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);

@@ -20,6 +20,9 @@ mod refusals;
 #[path = "node/same_node.rs"]
 mod same_node;
 #[cfg(test)]
+#[path = "node/succession.rs"]
+mod succession;
+#[cfg(test)]
 #[path = "node/traffic.rs"]
 mod traffic;
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(super) async fn serve(server: &Arc<Server>, socket: std::net::UdpSocket) {
     };
     let lane = &server.lane;
     receive_until(server, &socket, lane.drain.draining()).await;
-    if !lane.process.is_draining() {
+    if !lane.is_left_to_others() {
         receive_until(server, &socket, linger(lane)).await;
     }
     // What comes from now on is for the successor; what is in the queue is not.

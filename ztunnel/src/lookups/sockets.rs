@@ -9,7 +9,7 @@ use linux::socket::ListenOptions;
 use crate::shared::Settings;
 
 /// TCP clients that may wait to be accepted.
-const BACKLOG: u32 = 128;
+const BACKLOG: u32 = 1024;
 
 /// One address, over both transports.
 pub(crate) struct Sockets {

@@ -34,8 +34,17 @@ pub(super) async fn serve(server: &Arc<Server>, listener: std::net::TcpListener)
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let lane = &server.lane;
     accept_until(server, &listener, &places, lane.drain.draining()).await;
-    if !lane.process.is_draining() {
+    if !lane.is_left_to_others() {
         accept_until(server, &listener, &places, linger(lane)).await;
+    }
+    // What is in the queue was promised a listener; the kernel resets it when the listener closes.
+    while let Ok((stream, client)) = linux::socket::accept(&listener) {
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let (server, guard) = (Arc::clone(server), server.lane.drain.guard());
+        drop(tokio::spawn(async move {
+            Box::pin(converse(&server, stream, client)).await;
+            drop(guard);
+        }));
     }
 }
 

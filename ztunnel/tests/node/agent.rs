@@ -137,6 +137,19 @@ async fn an_agent_that_breaks_the_protocol_ends_the_proxy() {
 }
 
 #[tokio::test]
+async fn as_many_connections_may_wait_to_be_accepted_as_the_kernel_allows() {
+    let Some(world) = World::new().await else { return };
+    let pod = world.pod(0, "frontend").await;
+    let most: u32 = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let listeners = pod.netns.run(linux::socket::listening).unwrap().unwrap();
+    for port in [15001, 15006, 15008] {
+        let backlogs: Vec<u32> =
+            listeners.iter().filter(|one| one.address.port() == port).map(|one| one.backlog).collect();
+        assert_eq!(backlogs, [most.min(4096); 2], "port {port}: one listener for each worker");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_network_namespace_is_refused() {
     let Some(world) = World::new().await else { return };
     let node = &world.nodes[0];

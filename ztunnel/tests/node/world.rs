@@ -1,17 +1,18 @@
 //! The fixture: nodes, pods, and sockets inside them.
 
+mod redirect;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use discovery::{NetworkMode, Port, PortMap, Protocol, Service, Workload, Writer};
 use identity::{CertificateStore, Clock, LocalSigner};
-use linux::nft::{Base, Chain, ChainKind, Change, Family, Hook, Relation, Rule, Statement, Table, TcpFlags, Transport};
 use linux::socket::{ListenOptions, StreamOptions};
-use linux::{NetNs, Prefix, link, nft, route};
+use linux::{NetNs, Prefix, link, route};
 use policy::{Authorization, PolicySet};
 use telemetry::{AccessLog, Registry};
 use tempfile::TempDir;
@@ -23,6 +24,8 @@ use tokio::time::{sleep, timeout};
 use types::{Hostname, Identity, NamespacedHostname, NamespacedName, NetworkAddress, PodUid};
 use zds::agent::{Answer, Listener, Session};
 use ztunnel::{Node, Parts};
+
+use self::redirect::redirect;
 
 /// The servers of names outside the mesh: the gateway of the pods, in both families.
 const NAME_SERVERS: [SocketAddr; 2] = [
@@ -38,7 +41,9 @@ pub(crate) struct World {
     pub(crate) fabric: NetNs,
     authority: tls::Authority,
     pub(crate) nodes: Vec<TestNode>,
-    next: AtomicU8,
+    /// Proxies that were replaced.
+    pub(crate) retired: Vec<TestNode>,
+    next: AtomicU16,
 }
 
 /// One node proxy and everything that feeds it.
@@ -108,7 +113,7 @@ impl World {
         for name in ["node-1", "node-2"] {
             nodes.push(TestNode::start(name, variables, &authority).await);
         }
-        Some(Self { fabric, authority, nodes, next: AtomicU8::new(2) })
+        Some(Self { fabric, authority, nodes, retired: Vec::new(), next: AtomicU16::new(2) })
     }
 
     /// A second proxy for a node, fed with what the mesh is like now.
@@ -151,7 +156,8 @@ impl World {
     /// A pod that the mesh knows nothing about.
     pub(crate) fn stranger(&self, name: &str) -> TestPod {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let ip = Ipv4Addr::new(10, 244, 0, number);
+        let [high, low] = number.to_be_bytes();
+        let ip = Ipv4Addr::new(10, 244, high, low);
         let netns = NetNs::create().unwrap();
         let veth = format!("veth{number}");
         in_netns(&self.fabric, || {
@@ -244,6 +250,13 @@ impl TestNode {
         started
     }
 
+    /// Ends the proxy at once, as a killed process does.
+    pub(crate) async fn kill(self) {
+        self.following.abort();
+        assert!(self.following.await.is_err());
+        drop(self.node);
+    }
+
     /// Waits for the proxy to connect.
     pub(crate) async fn accept_proxy(&self) -> Session {
         let connection = within(self.listener.accept()).await.unwrap();
@@ -332,6 +345,11 @@ impl TestPod {
 
     pub(crate) fn identity(&self) -> Identity {
         format!("spiffe://cluster.local/ns/shop/sa/{}", self.name).parse().unwrap()
+    }
+
+    /// The other end of the pod's interface.
+    pub(crate) fn veth(&self) -> String {
+        format!("veth{}", number(self.ip))
     }
 
     pub(crate) fn at(&self, port: u16) -> SocketAddr {
@@ -427,64 +445,16 @@ pub(crate) fn service_key(name: &str) -> NamespacedHostname {
 
 /// The IPv6 address of whoever has this IPv4 address.
 pub(crate) fn ipv6(ip: IpAddr) -> IpAddr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number(ip)).into()
+}
+
+/// The number of the pod that has this address.
+fn number(ip: IpAddr) -> u16 {
     let IpAddr::V4(ip) = ip else { panic!("pods are named by their IPv4 addresses") };
-    let [.., last] = ip.octets();
-    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into()
+    let [_, _, high, low] = ip.octets();
+    u16::from_be_bytes([high, low])
 }
 
 fn in_netns(netns: &NetNs, set_up: impl FnOnce() -> io::Result<()>) {
     netns.run(set_up).unwrap().unwrap();
-}
-
-/// The rules and routes that a node agent makes in a captured pod, as far as these tests need them.
-fn redirect() {
-    const PROXY: u32 = 0x539;
-    const SPOOFED: u32 = 0x111;
-    const MASK: u32 = 0xfff;
-    let not_proxy = Statement::Mark { mask: MASK, relation: Relation::NotEqual, value: PROXY };
-    let not_loopback = [Prefix::host(Ipv4Addr::LOCALHOST.into()), Prefix::host(Ipv6Addr::LOCALHOST.into())]
-        .map(|loopback| Statement::Destination(Relation::NotEqual, loopback));
-    let first = Statement::TcpFlags { mask: TcpFlags::SYN.and(TcpFlags::ACK), value: TcpFlags::SYN };
-    let chain =
-        |name: &str, kind, hook, priority, rules: Vec<Rule>| Chain::at(Base::new(kind, hook, priority), name, rules);
-    let remember = Rule::new([
-        Statement::Mark { mask: MASK, relation: Relation::Equal, value: PROXY },
-        Statement::UpdateCtMark { keep: !MASK, value: SPOOFED },
-    ]);
-    let restore = Rule::new([
-        Statement::CtMark { mask: MASK, relation: Relation::Equal, value: SPOOFED },
-        Statement::SetMarkFromCt,
-    ]);
-    let inbound = not_loopback.clone().map(|not_loopback| {
-        let not_tunnel = Statement::DestinationPort(Transport::Tcp, Relation::NotEqual, 15008);
-        Rule::new([not_loopback, not_tunnel, not_proxy.clone(), first.clone(), Statement::Redirect(15006)])
-    });
-    let answers = Rule::new([
-        Statement::L4Protocol(Transport::Tcp),
-        Statement::Mark { mask: MASK, relation: Relation::Equal, value: SPOOFED },
-        Statement::Accept,
-    ]);
-    let own = not_loopback.clone().map(|not_loopback| {
-        Rule::new([not_loopback, Statement::OutInterface(Relation::Equal, "lo".to_owned()), Statement::Accept])
-    });
-    let outbound = not_loopback
-        .map(|not_loopback| Rule::new([not_loopback, not_proxy.clone(), first.clone(), Statement::Redirect(15001)]));
-    let lookups = [Transport::Udp, Transport::Tcp].map(|transport| {
-        let port = Statement::DestinationPort(transport, Relation::Equal, 53);
-        let leaves = Statement::OutInterface(Relation::NotEqual, "lo".to_owned());
-        Rule::new([leaves, port, not_proxy.clone(), Statement::Redirect(15053)])
-    });
-    let outgoing = lookups.into_iter().chain([answers]).chain(own).chain(outbound).collect();
-    let mut table = Table::new(Family::Inet, "test");
-    table.chains = vec![
-        chain("mark-in", ChainKind::Filter, Hook::Prerouting, -150, vec![remember]),
-        chain("mark-out", ChainKind::Route, Hook::Output, -150, vec![restore]),
-        chain("in", ChainKind::Nat, Hook::Prerouting, -100, inbound.to_vec()),
-        chain("out", ChainKind::Nat, Hook::Output, -100, outgoing),
-    ];
-    nft::apply(&[Change::ReplaceTable(table)]).unwrap();
-    for (is_ipv6, any) in [(false, Prefix::ANY_V4), (true, Prefix::ANY_V6)] {
-        route::add_rule(&route::Rule { is_ipv6, mark: SPOOFED, mask: MASK, priority: 32764, table: 100 }).unwrap();
-        route::add(&route::Route::local(any, "lo", 100)).unwrap();
-    }
 }

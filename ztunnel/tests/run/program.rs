@@ -201,6 +201,56 @@ fn an_agent_that_breaks_the_protocol_ends_the_program_with_an_error() {
     });
 }
 
+/// The version that the program on the machine that answers says it has.
+async fn version(machine: &Machine) -> String {
+    let metrics = machine.answer(15020, "/metrics", 200).await;
+    let line = metrics.lines().find(|line| line.starts_with("istio_build")).unwrap();
+    line.split("tag=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
+async fn eventually_version(machine: &Machine, wanted: &str) {
+    within(async {
+        while version(machine).await != wanted {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_successor_gets_the_ports_of_the_program_too() {
+    on_machine(|machine| async move {
+        let control = Control::start().await;
+        machine.write("root.pem", &control.roots_pem);
+        let listener = Listener::bind(&machine.path("ztunnel.sock")).unwrap();
+        let accept = async || {
+            let connection = within(listener.accept()).await.unwrap();
+            let mut session = within(Session::start(connection)).await.unwrap();
+            assert_eq!(within(session.snapshot_sent()).await.unwrap(), Answer::Acknowledged);
+            session
+        };
+        let old = machine.start(&[("ISTIO_META_ISTIO_VERSION", "old")]);
+        let _old_session = accept().await;
+        assert_eq!(machine.answer(15021, "/healthz/ready", 200).await, "ready\n");
+        assert_eq!(version(&machine).await, "old");
+        let new = machine.start(&[("ISTIO_META_ISTIO_VERSION", "new")]);
+        eventually_version(&machine, "new").await;
+        // From now on only the newer one answers, ready or not, also for admin requests.
+        sleep(Duration::from_millis(600)).await;
+        for _ in 0..20 {
+            assert_eq!(version(&machine).await, "new");
+        }
+        let _new_session = accept().await;
+        machine.answer(15021, "/healthz/ready", 200).await;
+        assert_eq!(request(15000, "POST /quitquitquit").await.unwrap(), (200, "shutdown now\n".to_owned()));
+        within(new.ended).await.unwrap().unwrap();
+        eventually_version(&machine, "old").await;
+        old.trigger.start(Duration::from_secs(600));
+        within(old.ended).await.unwrap().unwrap();
+        assert!(request(15021, "GET /healthz/ready").await.is_none(), "its ports are free");
+    });
+}
+
 #[test]
 fn a_port_that_is_taken_is_an_error_that_names_it() {
     on_machine(|machine| async move {
