@@ -1,10 +1,12 @@
-//! Policies together with what is wrong with them.
+//! Istio's objects together with what is wrong with them.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::security::{MutualTls, MutualTlsMode, WorkloadSelector};
-use kinds::{AuthorizationPolicy, Finding, PeerAuthentication, Problem, Severity, check, typed};
+use kinds::{
+    AuthorizationPolicy, Finding, PeerAuthentication, Problem, ServiceEntry, Severity, WorkloadEntry, check, typed,
+};
 use kube::Resource;
 use kube::core::DynamicObject;
 use serde::de::DeserializeOwned;
@@ -12,24 +14,24 @@ use serde_json::Value;
 
 use crate::objects::Named;
 
-/// A policy as it came, as its type, and what checks found.
+/// An object as it came, as its type, and what checks found.
 ///
-/// Admission refuses most mistakes; what slipped past it must neither be ignored nor stop the other policies.
+/// Admission refuses most mistakes; what slipped past it must neither be ignored nor stop the other objects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checked<K> {
-    /// The policy; where it does not fit its type, the closed reading of what is left of it.
+    /// The object; where it does not fit its type, the closed reading of what is left of it.
     pub object: K,
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
 
-/// A policy kind with a reading for the case that it cannot be read.
-pub trait Policy: DeserializeOwned + Named + Resource<DynamicType = ()> {
-    /// The most restrictive policy with this metadata for these workloads.
+/// A kind with a reading for the case that an object of it cannot be read.
+pub trait Lenient: DeserializeOwned + Named + Resource<DynamicType = ()> {
+    /// The most restrictive object with this metadata, for a policy one for these workloads.
     fn closed(metadata: ObjectMeta, selector: Option<WorkloadSelector>) -> Self;
 }
 
-impl<K: Policy> Checked<K> {
+impl<K: Lenient> Checked<K> {
     /// Checks and reads one object as it is stored, whatever its version.
     #[must_use]
     pub fn read(object: &DynamicObject) -> Self {
@@ -54,7 +56,7 @@ impl<K: Named> Named for Checked<K> {
     }
 }
 
-impl Policy for AuthorizationPolicy {
+impl Lenient for AuthorizationPolicy {
     /// `ALLOW` without rules: as soon as it applies, nothing is allowed.
     fn closed(metadata: ObjectMeta, selector: Option<WorkloadSelector>) -> Self {
         let spec = kinds::security::AuthorizationPolicySpec { selector, ..Default::default() };
@@ -62,11 +64,25 @@ impl Policy for AuthorizationPolicy {
     }
 }
 
-impl Policy for PeerAuthentication {
+impl Lenient for PeerAuthentication {
     fn closed(metadata: ObjectMeta, selector: Option<WorkloadSelector>) -> Self {
         let mtls = Some(MutualTls { mode: Some(MutualTlsMode::Strict) });
         let spec = kinds::security::PeerAuthenticationSpec { selector, mtls, ..Default::default() };
         Self { metadata, spec, status: None }
+    }
+}
+
+impl Lenient for ServiceEntry {
+    /// Without hosts: it defines nothing.
+    fn closed(metadata: ObjectMeta, _selector: Option<WorkloadSelector>) -> Self {
+        Self { metadata, ..Self::default() }
+    }
+}
+
+impl Lenient for WorkloadEntry {
+    /// Without address: it is no endpoint.
+    fn closed(metadata: ObjectMeta, _selector: Option<WorkloadSelector>) -> Self {
+        Self { metadata, ..Self::default() }
     }
 }
 
@@ -122,11 +138,11 @@ fn rule_index(path: &str) -> Option<usize> {
     path.strip_prefix("spec.rules[")?.split_once(']')?.0.parse().ok()
 }
 
-/// Reads a policy from its manifest, as a watch would deliver it.
+/// Reads an object from its manifest, as a watch would deliver it.
 ///
 /// # Errors
 /// When the value is no object with metadata.
-pub fn from_value<K: Policy>(value: Value) -> serde_json::Result<Checked<K>> {
+pub fn from_value<K: Lenient>(value: Value) -> serde_json::Result<Checked<K>> {
     Ok(Checked::read(&serde_json::from_value::<DynamicObject>(value)?))
 }
 

@@ -6,6 +6,7 @@
 //! The crate refuses to know proxies and the kernel, and keeps no state but the Kubernetes API's.
 //! Its entry is [`run`]; [`translate::resources`] is the derivation on its own.
 
+mod assign;
 mod ca;
 pub mod checked;
 mod leaving;
@@ -174,6 +175,7 @@ impl Plane {
         background.spawn(serve::keep_fresh(authority, acceptor.clone(), serve::server_names(&config)));
         background.spawn(roots::run(client.clone(), published.namespaces.clone(), root));
         background.spawn(leaving::run(client.clone(), published.leaving.clone(), discovery.clone()));
+        background.spawn(assign::run(client.clone(), published.assignments.clone()));
         background.spawn(report::run(client, published.reports.clone()));
         info!(port = config.xds_port, "serving discovery and certificates");
         let tls = serve::serve_tls(listener, acceptor, discovery, certificates, drain.clone());
@@ -218,6 +220,7 @@ fn options(config: &Config) -> Options {
         root_namespace: config.root_namespace.clone(),
         system_namespace: config.pod_namespace.clone(),
         dry_run_policies: config.dry_run_policies,
+        ranges: translate::Ranges { v4: config.assigned_v4, v6: config.assigned_v6 },
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kinds::{AuthorizationPolicy, PeerAuthentication};
+use kinds::{AuthorizationPolicy, PeerAuthentication, ServiceEntry, WorkloadEntry};
 use kube::Resource;
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -31,6 +31,10 @@ pub struct Objects {
     pub peer_authentications: Store<Checked<PeerAuthentication>>,
     /// Who may connect.
     pub authorization_policies: Store<Checked<AuthorizationPolicy>>,
+    /// Hosts that Kubernetes does not know.
+    pub service_entries: Store<Checked<ServiceEntry>>,
+    /// Endpoints that are no pods.
+    pub workload_entries: Store<Checked<WorkloadEntry>>,
     /// Gateways, of which some are waypoints.
     pub gateways: Store<DynamicObject>,
     /// Their classes, which may say what waypoints serve.
@@ -51,6 +55,8 @@ impl Objects {
             ("EndpointSlice", self.endpoint_slices.is_listed),
             ("PeerAuthentication", self.peer_authentications.is_listed),
             ("AuthorizationPolicy", self.authorization_policies.is_listed),
+            ("ServiceEntry", self.service_entries.is_listed),
+            ("WorkloadEntry", self.workload_entries.is_listed),
             ("Gateway", self.gateways.is_listed),
             ("GatewayClass", self.gateway_classes.is_listed),
             ("ConfigMap", self.root_config_maps.is_listed),
@@ -80,6 +86,12 @@ impl Objects {
             }
             (kinds::security::GROUP, "AuthorizationPolicy") => {
                 self.authorization_policies.apply(crate::checked::from_value(object)?);
+            }
+            (kinds::networking::GROUP, "ServiceEntry") => {
+                self.service_entries.apply(crate::checked::from_value(object)?)
+            }
+            (kinds::networking::GROUP, "WorkloadEntry") => {
+                self.workload_entries.apply(crate::checked::from_value(object)?);
             }
             (kinds::gateway::GROUP, "Gateway") => self.gateways.apply(serde_json::from_value(object)?),
             (kinds::gateway::GROUP, "GatewayClass") => self.gateway_classes.apply(serde_json::from_value(object)?),

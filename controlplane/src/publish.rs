@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 use xds::server::{Entry, Resources, Snapshot};
 
+use crate::assign::{self, Assignment};
 use crate::leaving::{self, Leaving};
 use crate::objects::Objects;
 use crate::pods::PodIndex;
@@ -39,6 +40,7 @@ pub(crate) struct Published {
     pub(crate) leaving: watch::Receiver<Arc<Vec<Leaving>>>,
     pub(crate) reports: watch::Receiver<Arc<Vec<Report>>>,
     pub(crate) namespaces: watch::Receiver<Arc<Vec<roots::State>>>,
+    pub(crate) assignments: watch::Receiver<Arc<Vec<Assignment>>>,
 }
 
 /// The writing side of [`Published`].
@@ -51,6 +53,7 @@ pub(crate) struct Publisher {
     leaving: watch::Sender<Arc<Vec<Leaving>>>,
     reports: watch::Sender<Arc<Vec<Report>>>,
     namespaces: watch::Sender<Arc<Vec<roots::State>>>,
+    assignments: watch::Sender<Arc<Vec<Assignment>>>,
 }
 
 /// Everything that follows from the objects of one moment.
@@ -60,6 +63,7 @@ struct Derived {
     leaving: Vec<Leaving>,
     reports: Vec<Report>,
     namespaces: Vec<roots::State>,
+    assignments: Vec<Assignment>,
 }
 
 impl Publisher {
@@ -73,6 +77,7 @@ impl Publisher {
             leaving: watch::Sender::default(),
             reports: watch::Sender::default(),
             namespaces: watch::Sender::default(),
+            assignments: watch::Sender::default(),
         };
         let published = Published {
             is_ready: publisher.is_ready.subscribe(),
@@ -81,6 +86,7 @@ impl Publisher {
             leaving: publisher.leaving.subscribe(),
             reports: publisher.reports.subscribe(),
             namespaces: publisher.namespaces.subscribe(),
+            assignments: publisher.assignments.subscribe(),
         };
         (publisher, published)
     }
@@ -141,6 +147,7 @@ impl Publisher {
         send(&self.leaving, leaving::since(derived.leaving, &before, version));
         send(&self.reports, derived.reports);
         send(&self.namespaces, derived.namespaces);
+        send(&self.assignments, derived.assignments);
         if !self.is_ready.send_replace(true) {
             info!("the first configuration is ready");
         }
@@ -177,6 +184,7 @@ fn derive(objects: &Objects, options: &Options, previous: &Snapshot) -> Derived 
         leaving: leaving::find(objects, options),
         reports: report::derive(objects, options),
         namespaces: roots::derive(objects),
+        assignments: assign::derive(objects, &options.ranges),
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! What should be said is derived; it is written only where the object does not say so already.
 
+mod service_entry;
 mod waypoint;
 mod write;
 
@@ -19,8 +20,12 @@ use crate::translate::Options;
 
 pub(crate) use write::run;
 
-/// Whether node proxies enforce the policy.
+/// Whether node proxies enforce the policy, or know of the hosts and endpoints.
 const ZTUNNEL_ACCEPTED: &str = "ZtunnelAccepted";
+/// The reason of a condition about something valid that has no effect.
+const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
+/// The reason of a condition about something that is wrong.
+const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 /// Whether a waypoint enforces the policy.
 const WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
 
@@ -66,7 +71,10 @@ pub(crate) fn derive(objects: &Objects, options: &Options) -> Vec<Report> {
         let verdict = authentication_verdict(policy, options);
         subject.report(policy.as_ref(), present(policy.object.status.as_ref()), ZTUNNEL_ACCEPTED, Some(verdict))
     });
-    let reports = authorization.chain(authentication).chain(waypoint::derive(objects));
+    let reports = authorization
+        .chain(authentication)
+        .chain(waypoint::derive(objects))
+        .chain(service_entry::derive(objects, options));
     reports.filter(|report| !report.is_said()).collect()
 }
 
@@ -147,7 +155,7 @@ fn authorization_verdict(policy: &Checked<AuthorizationPolicy>, options: &Option
             "metadata.annotations[{}]: dry-run policies are not sent to ztunnel (AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY)",
             annotations::DRY_RUN
         );
-        return (ZTUNNEL_ACCEPTED, complaint(false, "UnsupportedValue", text));
+        return (ZTUNNEL_ACCEPTED, complaint(false, UNSUPPORTED_VALUE, text));
     }
     let is_unknown_action = policy.findings.iter().any(|finding| finding.path == "spec.action");
     (ZTUNNEL_ACCEPTED, verdict(&policy.findings, !is_unknown_action))
@@ -157,7 +165,7 @@ fn authentication_verdict(policy: &Checked<PeerAuthentication>, options: &Option
     if policy.object.spec.selected().is_some() && policy.namespace() == options.root_namespace {
         let text = "spec.selector: a PeerAuthentication of the root namespace applies to the whole mesh and must not \
                     select; it is not in force";
-        return complaint(false, "UnsupportedValue", text.to_owned());
+        return complaint(false, UNSUPPORTED_VALUE, text.to_owned());
     }
     verdict(&policy.findings, true)
 }
@@ -168,10 +176,10 @@ fn verdict(findings: &[Finding], is_sent: bool) -> Verdict {
     let text = messages(findings).collect::<Vec<_>>().join("; ");
     match worst {
         Severity::Warning => Verdict { message: text, ..Verdict::accepted() },
-        Severity::NotHonoured => complaint(is_sent, "UnsupportedValue", text),
+        Severity::NotHonoured => complaint(is_sent, UNSUPPORTED_VALUE, text),
         Severity::Refused => {
             let until = "until this is corrected, the policy is enforced more restrictively than written";
-            complaint(false, "PartiallyInvalid", format!("{text}; {until}"))
+            complaint(false, PARTIALLY_INVALID, format!("{text}; {until}"))
         }
     }
 }

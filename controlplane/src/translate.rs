@@ -6,22 +6,27 @@
 mod app_protocol;
 mod authorization;
 mod endpoint_slice;
+mod hosts;
 mod index;
 mod owner;
 mod peer_authentication;
 mod service;
+mod service_entry;
 mod waypoint;
 mod workload;
+mod workload_entry;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proto::istio::security::Authorization;
-use proto::istio::workload::{Address, NetworkMode, address};
-use types::{NetworkAddress, TrustDomain};
+use proto::istio::workload::{self as wds, Address, NetworkMode, address};
+use types::{Cidr, NetworkAddress, TrustDomain};
 
 use crate::objects::Objects;
+pub(crate) use hosts::{Hosts, by_age};
 use index::Index;
+pub(crate) use service_entry::takes_addresses;
 pub(crate) use waypoint::{Purpose, Waypoints};
 pub(crate) use workload::pod_uid;
 
@@ -40,6 +45,17 @@ pub struct Options {
     pub system_namespace: String,
     /// Whether policies marked as dry run are sent, to be reported on and not enforced.
     pub dry_run_policies: bool,
+    /// Where the addresses of ServiceEntries that give none are taken from.
+    pub ranges: Ranges,
+}
+
+/// Where addresses are assigned from, of each IP family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranges {
+    /// IPv4.
+    pub v4: Cidr,
+    /// IPv6.
+    pub v6: Cidr,
 }
 
 impl Default for Options {
@@ -51,6 +67,18 @@ impl Default for Options {
             root_namespace: "istio-system".to_owned(),
             system_namespace: "aquifer-system".to_owned(),
             dry_run_policies: false,
+            ranges: Ranges::default(),
+        }
+    }
+}
+
+impl Default for Ranges {
+    /// Ranges that nobody routes: a reserved one and one for benchmarks (RFC 1112, section 4; RFC 5180, section 8).
+    fn default() -> Self {
+        let range = |address: IpAddr, length| Cidr::new(address, length).unwrap_or_else(|_| Cidr::host(address));
+        Self {
+            v4: range(Ipv4Addr::new(240, 240, 0, 0).into(), 16),
+            v6: range(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0).into(), 48),
         }
     }
 }
@@ -69,13 +97,17 @@ pub struct Resources {
 pub fn resources(objects: &Objects, options: &Options) -> Resources {
     let index = Index::new(objects, options);
     let mut resources = Resources::default();
-    for service in objects.services.iter().filter_map(|service| service::derive(service, &index)) {
+    let services = objects.services.iter().filter_map(|service| service::derive(service, &index));
+    let entries = objects.service_entries.iter().flat_map(|entry| service_entry::services(entry, &index));
+    for service in services.chain(entries) {
         let name = format!("{}/{}", service.namespace, service.hostname);
         resources.addresses.insert(name, Address { r#type: Some(address::Type::Service(service)) });
     }
     let pods = objects.pods.iter().filter_map(|pod| workload::derive(pod, &index));
     let others = objects.endpoint_slices.iter().flat_map(|slice| endpoint_slice::derive(slice, &index));
-    for workload in pods.chain(others) {
+    let listed = objects.service_entries.iter().flat_map(|entry| service_entry::workloads(entry, &index));
+    let entries = objects.workload_entries.iter().filter_map(|entry| workload_entry::derive(entry, &index));
+    for workload in pods.chain(others).chain(listed).chain(entries) {
         let address = Address { r#type: Some(address::Type::Workload(workload.clone())) };
         resources.addresses.insert(workload.uid, address);
     }
@@ -93,10 +125,12 @@ pub fn aliases(address: &Address) -> Vec<String> {
         let address = ip(octets)?;
         Some(NetworkAddress { network: network.into(), address }.to_string())
     };
+    let of_vip = |vip: &wds::NetworkAddress| {
+        let alias = alias(&vip.network, &vip.address)?;
+        Some(vip.length.map_or_else(|| alias.clone(), |length| format!("{alias}/{length}")))
+    };
     match &address.r#type {
-        Some(address::Type::Service(service)) => {
-            service.addresses.iter().filter_map(|vip| alias(&vip.network, &vip.address)).collect()
-        }
+        Some(address::Type::Service(service)) => service.addresses.iter().filter_map(of_vip).collect(),
         Some(address::Type::Workload(workload)) => {
             // The address of a node is not that of the pods which share it.
             let is_own = workload.network_mode != i32::from(NetworkMode::HostNetwork);

@@ -46,8 +46,10 @@ pub(crate) fn start(client: &Client, drain: &drain::Watch) -> mpsc::Receiver<Cha
     watch.core(|objects| &mut objects.services, everything.clone());
     watch.core(|objects| &mut objects.endpoint_slices, everything);
     watch.core::<ConfigMap>(|objects| &mut objects.root_config_maps, roots);
-    watch.policies("PeerAuthentication", |objects| &mut objects.peer_authentications);
-    watch.policies("AuthorizationPolicy", |objects| &mut objects.authorization_policies);
+    watch.checked(|objects| &mut objects.peer_authentications);
+    watch.checked(|objects| &mut objects.authorization_policies);
+    watch.checked(|objects| &mut objects.service_entries);
+    watch.checked(|objects| &mut objects.workload_entries);
     watch.gateways("Gateway", |objects| &mut objects.gateways);
     watch.gateways("GatewayClass", |objects| &mut objects.gateway_classes);
     receiver
@@ -68,15 +70,14 @@ impl Start<'_> {
         self.spawn(Api::<K>::all(self.client.clone()), config, Sink { kind, store, read: |object: K| object });
     }
 
-    /// Policies are read as they are stored, so that one which does not fit its type cannot hide the others.
-    fn policies<P>(&self, kind: &str, store: fn(&mut Objects) -> &mut Store<Checked<P>>)
+    /// Istio's objects are read as they are stored, so that one which does not fit its type cannot hide the others.
+    fn checked<P>(&self, store: fn(&mut Objects) -> &mut Store<Checked<P>>)
     where
-        P: crate::checked::Policy + Send + Sync + 'static,
+        P: crate::checked::Lenient + Send + Sync + 'static,
     {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(kinds::security::GROUP, "v1", kind));
-        let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &ApiResource::erase::<P>(&()));
         let read = |object: DynamicObject| Checked::read(&object);
-        self.spawn(api, watcher::Config::default(), Sink { kind: kind.to_owned(), store, read });
+        self.spawn(api, watcher::Config::default(), Sink { kind: P::kind(&()).into_owned(), store, read });
     }
 
     /// Read as they are stored: what is wanted of them is little, and they come in many versions.

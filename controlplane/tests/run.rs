@@ -315,6 +315,38 @@ async fn a_policy_with_a_field_that_cannot_be_honoured_gets_a_condition_and_one_
 }
 
 #[tokio::test]
+async fn hosts_are_assigned_addresses_that_stay_when_the_control_plane_is_replaced() {
+    let mesh = Mesh::ready().await;
+    let entry = json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+        "metadata": {"namespace": "shop", "name": "mysql", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"hosts": ["mysql.external.com"], "resolution": "DNS", "exportTo": ["other"],
+            "ports": [{"number": 3306, "name": "tcp", "protocol": "TCP"}]}});
+    mesh.api.apply("serviceentries", entry);
+    let assigned = |api: &Api| api.get("serviceentries", "shop", "mysql").unwrap()["status"]["addresses"].clone();
+    until("addresses", || async { assigned(&mesh.api).as_array().is_some_and(|list| list.len() == 2) }).await;
+    let first = assigned(&mesh.api);
+    assert!(first[0]["value"].as_str().unwrap().starts_with("240.240."), "{first}");
+    assert!(first[1]["value"].as_str().unwrap().starts_with("2001:2::"), "{first}");
+    // The condition and the addresses are written by two who do not wait for each other.
+    let condition = || mesh.api.get("serviceentries", "shop", "mysql").unwrap()["status"]["conditions"][0].clone();
+    until("condition", || async { condition()["reason"] == "UnsupportedValue" }).await;
+    assert!(condition()["message"].as_str().unwrap().contains("spec.exportTo[0]"));
+    assert_eq!(assigned(&mesh.api), first);
+    let mut stream = mesh.stream(ADDRESS_TYPE).await;
+    let vips = |bytes: &[u8]| match Address::decode(bytes).unwrap().r#type.unwrap() {
+        address::Type::Service(service) => service.addresses.len(),
+        address::Type::Workload(workload) => panic!("{workload:?}"),
+    };
+    while vips(&stream.until("shop/mysql.external.com").await) != 2 {}
+
+    let second = Mesh::start(mesh.api.clone()).await;
+    until("ready", || async { second.monitor("/ready").await.contains("200 OK") }).await;
+    let mut stream = second.stream(ADDRESS_TYPE).await;
+    assert_eq!(vips(&stream.until("shop/mysql.external.com").await), 2);
+    assert_eq!(assigned(&mesh.api), first);
+}
+
+#[tokio::test]
 async fn what_is_known_stays_in_force_while_the_api_server_is_away() {
     let mesh = Mesh::ready().await;
     let mut stream = mesh.stream(ADDRESS_TYPE).await;

@@ -10,6 +10,8 @@ mod demo;
 #[cfg(test)]
 mod enrolment;
 #[cfg(test)]
+mod hosts;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod inspection;

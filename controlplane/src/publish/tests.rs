@@ -18,6 +18,8 @@ fn listed() -> Change {
         objects.endpoint_slices.replace([]);
         objects.peer_authentications.replace([]);
         objects.authorization_policies.replace([]);
+        objects.service_entries.replace([]);
+        objects.workload_entries.replace([]);
         objects.gateways.replace([]);
         objects.gateway_classes.replace([]);
         objects.root_config_maps.replace([]);

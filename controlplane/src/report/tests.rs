@@ -174,3 +174,50 @@ fn the_condition_goes_with_the_reference() {
     let conditions = patch["status"]["conditions"].as_array().unwrap();
     assert_eq!(conditions.iter().map(|one| &one["type"]).collect::<Vec<_>>(), [&json!("Other")]);
 }
+
+fn entry(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "spec": spec,
+        "metadata": {"namespace": "shop", "name": name, "uid": name, "resourceVersion": "7", "generation": 1,
+            "creationTimestamp": format!("2026-01-01T00:00:0{}Z", name.len())}})
+}
+
+#[test]
+fn a_service_entry_says_which_of_its_fields_have_no_effect() {
+    let port = json!([{"number": 80, "name": "http", "protocol": "HTTP"}]);
+    let spec = |change: Value| {
+        let mut spec = json!({"hosts": ["a.example.com"], "ports": port, "resolution": "DNS"});
+        spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        spec
+    };
+    for (change, accepted, reason, text) in [
+        (json!({}), true, "Accepted", "attached to ztunnel"),
+        (json!({"exportTo": ["other"]}), true, "UnsupportedValue", "(spec.exportTo[0])"),
+        (json!({"location": "INSIDE"}), false, "PartiallyInvalid", "spec.location: invalid value"),
+        (json!({"hosts": ["s.shop.svc.cluster.local"]}), true, "UnsupportedValue", "spec.hosts[0]: a Service defines"),
+        (
+            json!({"hosts": ["older.example.com"]}),
+            true,
+            "UnsupportedValue",
+            "spec.hosts[0]: the older ServiceEntry shop/o",
+        ),
+        (
+            json!({"hosts": ["*.x.com"], "resolution": "DYNAMIC_DNS"}),
+            true,
+            "UnsupportedValue",
+            "spec.resolution: names below",
+        ),
+    ] {
+        let older = entry("o", &spec(json!({"hosts": ["older.example.com"]})));
+        let all = [service("s", &json!({}), &json!({})), older, entry("late", &spec(change.clone()))];
+        let reports = reports(all);
+        let about: Vec<&Report> = reports.iter().filter(|report| &*report.key.name == "late").collect();
+        assert_eq!(about.len(), 1, "{change}: nothing is said of a waypoint that it does not name");
+        let verdict = about[0].verdict.as_ref().unwrap();
+        assert_eq!((verdict.is_accepted, verdict.reason), (accepted, reason), "{change}: {}", verdict.message);
+        assert!(verdict.message.contains(text), "{change}: {}", verdict.message);
+        let event = event(about[0], verdict, Timestamp::UNIX_EPOCH);
+        let about = event.involved_object;
+        assert_eq!(about.api_version.as_deref(), Some("networking.istio.io/v1"));
+        assert_eq!(about.kind.as_deref(), Some("ServiceEntry"));
+    }
+}

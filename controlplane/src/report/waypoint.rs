@@ -19,7 +19,12 @@ pub(super) fn derive(objects: &Objects) -> impl Iterator<Item = Report> {
 }
 
 /// What is to be said of one object; nothing, if it has no reference to a waypoint.
-fn bound(subject: Subject, object: &impl Named, present: Vec<IstioCondition>, waypoints: &Waypoints<'_>) -> Report {
+pub(super) fn bound(
+    subject: Subject,
+    object: &impl Named,
+    present: Vec<IstioCondition>,
+    waypoints: &Waypoints<'_>,
+) -> Report {
     let verdict = waypoints.reference(object, Purpose::Service).map(|found| match found {
         Ok(bound) => {
             let ingress = if waypoints.takes_ingress(object) {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kinds::labels;
-use kinds::{AuthorizationPolicy, PeerAuthentication};
+use kinds::{AuthorizationPolicy, PeerAuthentication, ServiceEntry};
 use proto::istio::security::Authorization;
 use proto::istio::workload::Locality;
 
+use super::hosts::Hosts;
 use super::waypoint::Waypoints;
 use super::{Options, authorization, peer_authentication};
 use crate::checked::Checked;
@@ -25,6 +26,9 @@ pub(super) struct Index<'a> {
     pub(super) network: String,
     localities: HashMap<&'a str, Locality>,
     services: HashMap<&'a str, ServicesOf<'a>>,
+    /// ServiceEntries that select their endpoints, by namespace.
+    entries: HashMap<&'a str, Vec<&'a Checked<ServiceEntry>>>,
+    pub(super) hosts: Hosts<'a>,
     /// Slices with endpoints of this pod that no selector made, by namespace and pod.
     slices_of_pods: HashMap<&'a str, HashMap<&'a str, Vec<&'a EndpointSlice>>>,
     pub(super) waypoints: Waypoints<'a>,
@@ -48,6 +52,8 @@ impl<'a> Index<'a> {
             network: network(objects, options),
             localities: objects.nodes.iter().map(|node| (node.name(), locality(node.as_ref()))).collect(),
             services: HashMap::new(),
+            entries: HashMap::new(),
+            hosts: Hosts::new(objects, options),
             slices_of_pods: HashMap::new(),
             waypoints: Waypoints::new(objects, network(objects, options)),
             peer_authentications: peer_authentication::Effective::new(objects, &options.root_namespace),
@@ -55,6 +61,7 @@ impl<'a> Index<'a> {
             authorizations: Vec::new(),
         };
         index.add_services();
+        index.add_entries();
         index.add_slices();
         index.add_policies();
         index
@@ -83,6 +90,19 @@ impl<'a> Index<'a> {
         candidates
             .filter(|service| selector(service).iter().all(|(key, value)| labels.get(key) == Some(value)))
             .collect()
+    }
+
+    /// The ServiceEntries of the namespace whose selector these labels meet.
+    pub(super) fn entries_selecting(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+    ) -> impl Iterator<Item = &'a Checked<ServiceEntry>> {
+        let entries = self.entries.get(namespace).into_iter().flatten().copied();
+        entries.filter(move |entry| {
+            let mut wanted = entry.object.spec.selected().into_iter().flat_map(|selector| &selector.labels);
+            wanted.all(|(key, value)| labels.get(key) == Some(value))
+        })
     }
 
     /// Slices that list the pod as an endpoint of a Service without selector.
@@ -124,6 +144,12 @@ impl<'a> Index<'a> {
                 let of_namespace = self.services.entry(service.namespace()).or_default();
                 of_namespace.by_label.entry(key).or_default().entry(value).or_default().push(service);
             }
+        }
+    }
+
+    fn add_entries(&mut self) {
+        for entry in self.objects.service_entries.iter().filter(|entry| entry.object.spec.selected().is_some()) {
+            self.entries.entry(entry.namespace()).or_default().push(entry);
         }
     }
 

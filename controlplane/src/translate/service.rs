@@ -99,15 +99,18 @@ fn distribution(service: &Service, spec: &ServiceSpec, index: &Index<'_>) -> Opt
         Some("PreferSameNode") => Some(SAME_NODE),
         _ => None,
     };
-    let of_namespace = || index.namespace(service.namespace())?.annotation(annotations::TRAFFIC_DISTRIBUTION);
-    by_field.or_else(|| {
-        let text = service.annotation(annotations::TRAFFIC_DISTRIBUTION).or_else(of_namespace)?;
-        match text.to_ascii_lowercase().as_str() {
-            "preferclose" | "prefersamezone" => Some(SAME_ZONE),
-            "prefersamenode" => Some(SAME_NODE),
-            _ => None,
-        }
-    })
+    by_field.or_else(|| annotated_distribution(service, index))
+}
+
+/// The annotation of an object, else that of its namespace.
+pub(super) fn annotated_distribution(object: &impl Named, index: &Index<'_>) -> Option<&'static [Scope]> {
+    let of_namespace = || index.namespace(object.namespace())?.annotation(annotations::TRAFFIC_DISTRIBUTION);
+    let text = object.annotation(annotations::TRAFFIC_DISTRIBUTION).or_else(of_namespace)?;
+    match text.to_ascii_lowercase().as_str() {
+        "preferclose" | "prefersamezone" => Some(SAME_ZONE),
+        "prefersamenode" => Some(SAME_NODE),
+        _ => None,
+    }
 }
 
 fn ip_families(spec: &ServiceSpec) -> IpFamilies {

@@ -12,6 +12,7 @@ use types::TrustDomain;
 
 use super::index::Index;
 use super::service::{number, octets, tcp_ports};
+use super::service_entry::endpoint_ports;
 use super::{endpoint_slice, owner};
 use crate::objects::Named;
 
@@ -38,8 +39,8 @@ pub(super) fn derive(pod: &Pod, index: &Index<'_>) -> Option<Workload> {
         trust_domain: trust_domain(index),
         service_account: spec.service_account_name.clone().unwrap_or_default(),
         node: node.to_owned(),
-        canonical_name: canonical_name(pod, &workload_name),
-        canonical_revision: canonical_revision(pod),
+        canonical_name: canonical_name(|key| pod.label(key), &workload_name),
+        canonical_revision: canonical_revision(|key| pod.label(key)),
         workload_type: WorkloadType::Pod.into(),
         workload_name,
         native_tunnel: has_own_tunnel,
@@ -93,14 +94,14 @@ fn health(pod: &Pod, status: &PodStatus) -> WorkloadStatus {
     }
 }
 
-fn canonical_name(pod: &Pod, workload_name: &str) -> String {
+pub(super) fn canonical_name<'l>(label: impl Fn(&str) -> Option<&'l str>, workload_name: &str) -> String {
     let keys = [labels::CANONICAL_NAME, labels::APP_NAME, labels::APP];
-    keys.iter().find_map(|key| pod.label(key)).unwrap_or(workload_name).to_owned()
+    keys.into_iter().find_map(label).unwrap_or(workload_name).to_owned()
 }
 
-fn canonical_revision(pod: &Pod) -> String {
+pub(super) fn canonical_revision<'l>(label: impl Fn(&str) -> Option<&'l str>) -> String {
     let keys = [labels::CANONICAL_REVISION, labels::APP_VERSION, labels::VERSION];
-    keys.iter().find_map(|key| pod.label(key)).unwrap_or("latest").to_owned()
+    keys.into_iter().find_map(label).unwrap_or("latest").to_owned()
 }
 
 fn services(
@@ -115,6 +116,13 @@ fn services(
     for slice in index.slices_of_pod(pod.namespace(), pod.name()) {
         if let Some((service, ports)) = slice_ports(slice, index) {
             services.entry(key(service, index)).or_default().ports.extend(ports);
+        }
+    }
+    for entry in index.entries_selecting(pod.namespace(), labels) {
+        let ports = endpoint_ports(&entry.object.spec, |name| container_port(spec, name));
+        for host in index.hosts.of(entry) {
+            let list = || PortList { ports: ports.clone() };
+            services.entry(format!("{}/{host}", pod.namespace())).or_insert_with(list);
         }
     }
     services

@@ -49,14 +49,20 @@ fn workload(one: &Workload) -> Value {
         let protocol = workload::application_tunnel::Protocol::try_from(tunnel.protocol).unwrap().as_str_name();
         fields.text("applicationTunnel", &format!("{protocol}/{}", tunnel.port));
     }
-    assert!(one.extensions.is_empty() && one.capacity.is_none(), "render what is derived");
+    if let Some(capacity) = one.capacity {
+        fields.0.insert("capacity".to_owned(), json!(capacity));
+    }
+    assert!(one.extensions.is_empty(), "render what is derived");
     fields.done()
 }
 
 fn service(one: &Service) -> Value {
     let mut fields = Fields::default();
     fields.text("name", &one.name).text("namespace", &one.namespace).text("hostname", &one.hostname);
-    let vip = |vip: &workload::NetworkAddress| json!(format!("{}/{}", vip.network, ip(&vip.address).as_str().unwrap()));
+    let vip = |vip: &workload::NetworkAddress| {
+        let length = vip.length.map(|length| format!("/{length}")).unwrap_or_default();
+        json!(format!("{}/{}{length}", vip.network, ip(&vip.address).as_str().unwrap()))
+    };
     fields.list("addresses", list(&one.addresses, vip));
     fields.list("ports", list(&one.ports, port));
     if let Some(balancing) = &one.load_balancing {
@@ -74,6 +80,12 @@ fn service(one: &Service) -> Value {
         json!(format!("{} {}%", gateway(one.destination.as_ref().unwrap()), one.weight))
     };
     fields.list("weightedWaypoints", list(&one.weighted_waypoints, weighted));
+    fields.list("subjectAltNames", list(&one.subject_alt_names, |name| json!(name)));
+    fields.choice(
+        "visibility",
+        workload::service::Visibility::try_from(one.visibility).unwrap().as_str_name(),
+        "PUBLIC",
+    );
     fields.flag("canonical", one.canonical).flag("ingressUseWaypoint", one.ingress_use_waypoint);
     fields.done()
 }

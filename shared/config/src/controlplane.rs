@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use types::{NamespacedName, TrustDomain};
+use types::{Cidr, NamespacedName, TrustDomain};
 
 use crate::ztunnel::{Log, cluster_id, drain_deadline};
-use crate::{ConfigError, Lookup, table};
+use crate::{ConfigError, Knob, Lookup, table};
 
 /// What the control plane is told.
 #[derive(Debug, Clone)]
@@ -44,6 +44,10 @@ pub struct ControlPlane {
     pub debounce_max: Duration,
     /// Send dry-run policies to the node proxies.
     pub dry_run_policies: bool,
+    /// Where assigned IPv4 addresses are taken from.
+    pub assigned_v4: Cidr,
+    /// Where assigned IPv6 addresses are taken from.
+    pub assigned_v6: Cidr,
     /// How long calls may go on after a termination signal.
     pub drain_deadline: Duration,
     /// Filter and layout of the log.
@@ -74,10 +78,18 @@ impl ControlPlane {
             debounce_after: table::PILOT_DEBOUNCE_AFTER.read(lookup)?,
             debounce_max: table::PILOT_DEBOUNCE_MAX.read(lookup)?,
             dry_run_policies: table::AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY.read(lookup)?,
+            assigned_v4: range(lookup, &table::PILOT_IP_AUTOALLOCATE_IPV4_PREFIX, |range| range.address().is_ipv4())?,
+            assigned_v6: range(lookup, &table::PILOT_IP_AUTOALLOCATE_IPV6_PREFIX, |range| range.address().is_ipv6())?,
             drain_deadline: drain_deadline(lookup)?,
             log: Log::read(lookup)?,
         })
     }
+}
+
+fn range(lookup: &Lookup, knob: &Knob<Cidr>, is_meant: fn(&Cidr) -> bool) -> Result<Cidr, ConfigError> {
+    let range = knob.read(lookup)?;
+    let expected = "a range of the variable's IP family";
+    if is_meant(&range) { Ok(range) } else { Err(ConfigError::malformed(knob.name, range.to_string(), expected)) }
 }
 
 fn trusted_accounts(lookup: &Lookup) -> Result<Vec<NamespacedName>, ConfigError> {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use types::TrustDomain;
+use types::{Cidr, TrustDomain};
 
 use crate::knob::Component::{ControlPlane, Node, Ztunnel};
 use crate::{CompliancePolicy, Cpus, Knob, LogFormat, Row, ServerAddress, Threads, Value};
@@ -193,6 +193,10 @@ knobs! {
         PILOT_DEBOUNCE_MAX: Duration = "100ms" "" [ControlPlane];
         /// Sends dry-run policies to the node proxies, which log their verdicts.
         AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY: bool = "false" "" [ControlPlane];
+        /// Where the IPv4 addresses of ServiceEntries that give none are taken from.
+        PILOT_IP_AUTOALLOCATE_IPV4_PREFIX: Cidr = "240.240.0.0/16" "" [ControlPlane];
+        /// Where the IPv6 addresses of ServiceEntries that give none are taken from.
+        PILOT_IP_AUTOALLOCATE_IPV6_PREFIX: Cidr = "2001:2::/48" "" [ControlPlane];
     }
     "Node agent" {
         /// Where the agent listens for the node proxy.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use types::TrustDomain;
+use types::{Cidr, TrustDomain};
 
 /// A value that can be read from a variable.
 pub trait Value: Sized {
@@ -69,6 +69,14 @@ impl Value for IpAddr {
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_error| "an IP address".to_owned())
+    }
+}
+
+impl Value for Cidr {
+    const KIND: &'static str = "IP range";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: types::ParseError| error.expected.to_owned())
     }
 }
 

@@ -5,12 +5,13 @@ mod nearest;
 mod peer_authentication;
 mod request_authentication;
 mod schema;
+mod service_entry;
 mod structure;
 
 use serde_json::Value;
 
 use crate::finding::{Finding, ObjectRef, Problem, Severity};
-use crate::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication, typed};
+use crate::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication, ServiceEntry, WorkloadEntry, typed};
 
 pub use authorization_policy::http_attributes;
 pub use nearest::nearest;
@@ -52,7 +53,8 @@ pub fn has_schema(api_version: &str, kind: &str) -> bool {
 /// Values of the right type that make no sense, or that cannot be honoured at layer 4.
 #[must_use]
 pub fn values(api_version: &str, kind: &str, object: &Value) -> Vec<Finding> {
-    let is_security = crate::table::split(api_version).0 == crate::security::GROUP;
+    let group = crate::table::split(api_version).0;
+    let (is_security, is_networking) = (group == crate::security::GROUP, group == crate::networking::GROUP);
     let mut report = Report { object: ObjectRef::of(object), findings: Vec::new() };
     // What does not fit its type was named by the structure check.
     match kind {
@@ -69,6 +71,16 @@ pub fn values(api_version: &str, kind: &str, object: &Value) -> Vec<Finding> {
         "RequestAuthentication" if is_security => {
             if let Ok(object) = typed::<RequestAuthentication>(object) {
                 request_authentication::check(&object.spec, &mut report);
+            }
+        }
+        "ServiceEntry" if is_networking => {
+            if let Ok(object) = typed::<ServiceEntry>(object) {
+                service_entry::check(&object.spec, &mut report);
+            }
+        }
+        "WorkloadEntry" if is_networking => {
+            if let Ok(object) = typed::<WorkloadEntry>(object) {
+                service_entry::endpoint(&object.spec, "spec", &mut report);
             }
         }
         _ => {}

@@ -3,12 +3,18 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-use crate::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication, table};
+use crate::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication, ServiceEntry, WorkloadEntry, table};
 
 /// The definitions, one per kind, each with every version of the kind table.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let derived = [AuthorizationPolicy::crd(), PeerAuthentication::crd(), RequestAuthentication::crd()];
+    let derived = [
+        AuthorizationPolicy::crd(),
+        PeerAuthentication::crd(),
+        RequestAuthentication::crd(),
+        ServiceEntry::crd(),
+        WorkloadEntry::crd(),
+    ];
     derived.into_iter().map(with_all_versions).collect()
 }
 
@@ -38,9 +44,9 @@ mod tests {
     fn definitions_agree_with_the_table() {
         for crd in definitions() {
             let names: Vec<&str> = crd.spec.versions.iter().map(|version| version.name.as_str()).collect();
-            assert_eq!(names, ["v1", "v1beta1"]);
             assert_eq!(crd.spec.versions.iter().filter(|version| version.storage).count(), 1);
             let row = table::find(&format!("{}/v1", crd.spec.group), &crd.spec.names.kind).unwrap();
+            assert_eq!(names, row.versions);
             assert_eq!(crd.spec.names.plural, row.plural);
             assert_eq!(crd.spec.names.short_names.as_deref().unwrap(), row.short_names);
             assert_eq!(crd.spec.names.categories.as_deref().unwrap(), row.categories());

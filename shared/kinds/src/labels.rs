@@ -27,6 +27,9 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// The controller that generated an object.
 pub const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 
+/// `false` keeps the hosts of a ServiceEntry from being assigned addresses.
+pub const ENABLE_AUTO_ALLOCATION: &str = "networking.istio.io/enable-autoallocate-ip";
+
 /// The region of a node.
 pub const TOPOLOGY_REGION: &str = "topology.kubernetes.io/region";
 /// The zone of a node.

@@ -14,10 +14,12 @@ pub mod gateway;
 pub mod labels;
 mod lenient;
 pub mod manifest;
+pub mod networking;
 pub mod security;
 pub mod status;
 pub mod table;
 
 pub use finding::{Finding, ObjectRef, Problem, Severity};
 pub use lenient::typed;
+pub use networking::{ServiceEntry, WorkloadEntry};
 pub use security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};

@@ -139,5 +139,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         row(crate::security::GROUP, "PeerAuthentication", Schema::of::<crate::PeerAuthentication>),
         row(crate::security::GROUP, "AuthorizationPolicy", Schema::of::<crate::AuthorizationPolicy>),
         row(crate::security::GROUP, "RequestAuthentication", Schema::of::<crate::RequestAuthentication>),
+        row(crate::networking::GROUP, "ServiceEntry", Schema::of::<crate::ServiceEntry>),
+        row(crate::networking::GROUP, "WorkloadEntry", Schema::of::<crate::WorkloadEntry>),
     ]
 });

@@ -213,3 +213,110 @@ fn kinds_without_a_schema_are_told_apart() {
     assert!(!has_schema("networking.istio.io/v1", "VirtualService"));
     assert!(!has_schema("policy.linkerd.io/v1alpha1", "AuthorizationPolicy"));
 }
+
+fn service_entry(spec: Value) -> Vec<String> {
+    let object = json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+        "metadata": {"name": "e", "namespace": "n"}, "spec": spec});
+    object_messages(&object)
+}
+
+#[test]
+fn a_service_entry_with_every_field_has_no_findings() {
+    for spec in [
+        json!({"hosts": ["mysql.external.com"], "location": "MESH_EXTERNAL", "resolution": "DNS",
+            "ports": [{"number": 3306, "name": "tcp", "protocol": "TCP"}]}),
+        json!({"hosts": ["a.example.com", "b_c.example.com"], "addresses": ["10.0.0.1", "10.1.0.0/16", "fd00::1"],
+            "ports": [{"number": 80, "name": "http", "protocol": "http2", "targetPort": 8080}],
+            "location": "MESH_INTERNAL", "resolution": "STATIC", "exportTo": ["*"],
+            "subjectAltNames": ["spiffe://cluster.local/ns/n/sa/a"],
+            "endpoints": [{"address": "10.9.9.9", "ports": {"http": 9080}, "labels": {"a": "b"}, "network": "n1",
+                "locality": "r/z/s", "weight": 3, "serviceAccount": "a"}, {"network": "n2"}]}),
+        json!({"hosts": ["a.example.com"], "resolution": "STATIC", "workloadSelector": {"labels": {"app": "a"}},
+            "ports": [{"number": 1, "name": "x"}], "exportTo": ["."]}),
+        json!({"hosts": ["*.example.com"], "resolution": "DYNAMIC_DNS", "ports": [{"number": 1, "name": "x"}]}),
+        json!({"hosts": ["*.example.com"], "addresses": ["10.0.0.0/8"], "ports": [{"number": 1, "name": "x"}]}),
+    ] {
+        assert_eq!(service_entry(spec.clone()), Vec::<String>::new(), "{spec}");
+    }
+    let object = json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "WorkloadEntry",
+        "metadata": {"name": "e", "namespace": "n"}, "spec": {"address": "10.0.0.1", "ports": {"http": 80},
+            "labels": {"app": "a"}, "network": "x", "locality": "r", "weight": 1, "serviceAccount": "sa"}});
+    assert_eq!(object_messages(&object), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_wrong_with_a_service_entry_is_named() {
+    let ports = json!([{"number": 80, "name": "http", "protocol": "HTTP"}]);
+    let with = |change: Value| {
+        let mut spec = json!({"hosts": ["a.example.com"], "ports": ports, "resolution": "DNS"});
+        spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        service_entry(spec)
+    };
+    for (change, expected) in [
+        (json!({"resolutoin": "DNS"}), "spec.resolutoin: unknown field \"resolutoin\", did you mean \"resolution\"?"),
+        (json!({"workloadSelector": {"matchLabels": {"a": "b"}}}), "spec.workloadSelector.matchLabels: unknown field"),
+        (
+            json!({"endpoints": [{"addres": "10.0.0.1"}]}),
+            "spec.endpoints[0].addres: unknown field \"addres\", did you mean \"address\"?",
+        ),
+        (json!({"location": "EXTERNAL"}), "spec.location: invalid value \"EXTERNAL\""),
+        (json!({"resolution": "DSN"}), "spec.resolution: invalid value \"DSN\", did you mean \"DNS\"?"),
+        (json!({"hosts": []}), "spec.hosts: missing"),
+        (json!({"hosts": ["*"]}), "spec.hosts[0]: invalid value \"*\""),
+        (json!({"hosts": ["10.0.0.1"]}), "spec.hosts[0]: invalid value \"10.0.0.1\""),
+        (json!({"hosts": ["a.*.com"]}), "spec.hosts[0]: invalid value \"a.*.com\""),
+        (
+            json!({"hosts": ["*.example.com"]}),
+            "spec.hosts[0]: invalid value \"*.example.com\" (expected a name without wildcard",
+        ),
+        (
+            json!({"hosts": ["*.example.com"], "resolution": "NONE"}),
+            "spec.hosts[0]: no address is assigned to the wildcard",
+        ),
+        (
+            json!({"addresses": ["10.0.0.0/8"]}),
+            "spec.addresses[0]: invalid value \"10.0.0.0/8\" (expected single addresses",
+        ),
+        (json!({"addresses": ["x"]}), "spec.addresses[0]: invalid value \"x\""),
+        (json!({"ports": [{"number": 0, "name": "a"}]}), "spec.ports[0].number: invalid value \"0\""),
+        (json!({"ports": [{"number": 80}]}), "spec.ports[0].name: missing"),
+        (
+            json!({"ports": [{"number": 1, "name": "a"}, {"number": 1, "name": "a"}]}),
+            "spec.ports[1].name: invalid value \"a\"",
+        ),
+        (
+            json!({"ports": [{"number": 1, "name": "a", "protocol": "HTPP"}]}),
+            "spec.ports[0].protocol: invalid value \"HTPP\", did you mean \"HTTP\"?",
+        ),
+        (
+            json!({"ports": [{"number": 1, "name": "a", "protocol": "UDP"}]}),
+            "spec.ports[0].protocol: the mesh carries TCP alone",
+        ),
+        (json!({"endpoints": [{"address": "a.b"}], "resolution": "NONE"}), "spec.endpoints: invalid value"),
+        (
+            json!({"endpoints": [{"address": "a.b"}], "resolution": "STATIC"}),
+            "spec.endpoints[0].address: invalid value \"a.b\" (expected an IP address",
+        ),
+        (
+            json!({"endpoints": [{"address": "unix:///x"}]}),
+            "spec.endpoints[0].address: ztunnel does not connect to unix sockets",
+        ),
+        (json!({"endpoints": [{}]}), "spec.endpoints[0].address: missing"),
+        (
+            json!({"endpoints": [{"address": "10.0.0.1", "ports": {"htpp": 1}}]}),
+            "spec.endpoints[0].ports.htpp: invalid value \"htpp\", did you mean \"http\"?",
+        ),
+        (
+            json!({"endpoints": [{"address": "10.0.0.1", "locality": "a/b/c/d"}]}),
+            "spec.endpoints[0].locality: invalid value",
+        ),
+        (json!({"exportTo": ["other"]}), "spec.exportTo[0]: ztunnel knows everybody and the own namespace alone"),
+        (
+            json!({"subjectAltNames": ["a.example.com"]}),
+            "spec.subjectAltNames[0]: ztunnel does not compare the DNS name",
+        ),
+    ] {
+        let found = with(change.clone());
+        assert!(found.iter().any(|text| text.starts_with(expected)), "{change}: {found:?}");
+    }
+}
