@@ -169,7 +169,8 @@ fn derive(objects: &Objects, options: &Options, previous: &Snapshot) -> Derived 
     let resources = translate::resources(objects, options);
     let addresses = resources.addresses.iter().map(|(name, address)| {
         let aliases = translate::aliases(address);
-        (name.as_str(), Entry::encode(ADDRESS_TYPE, address).with_aliases(aliases))
+        let entry = Entry::encode(ADDRESS_TYPE, address).with_aliases(aliases);
+        (name.as_str(), entry.on_node(translate::node(address)))
     });
     let authorizations = resources
         .authorizations

@@ -142,6 +142,14 @@ pub fn aliases(address: &Address) -> Vec<String> {
     }
 }
 
+/// The node on which a workload runs.
+pub(crate) fn node(address: &Address) -> Option<&str> {
+    match &address.r#type {
+        Some(address::Type::Workload(workload)) => Some(workload.node.as_str()).filter(|node| !node.is_empty()),
+        _ => None,
+    }
+}
+
 fn ip(octets: &[u8]) -> Option<IpAddr> {
     let v4 = || Some(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?));
     let v6 = || Some(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?));

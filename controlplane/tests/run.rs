@@ -15,6 +15,7 @@ use config::{ControlPlane, Lookup};
 use controlplane::Listeners;
 use peer::Stream;
 use prost::Message;
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use proto::istio::workload::{Address, TunnelProtocol, Workload, address};
 use proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
 use serde_json::{Value, json};
@@ -168,6 +169,55 @@ async fn a_waypoint_may_read_with_the_token_of_its_own_pod_alone() {
         open(OWN).await.is_err_and(|status| status.message().contains("Gateway shop/wp, to which"))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_node_proxy_may_ask_for_single_names_and_addresses() {
+    let mesh = Mesh::ready().await;
+    let mut far = pod("shop", "pay", "pay");
+    far["spec"]["nodeName"] = json!("node-2");
+    far["status"]["podIP"] = json!("10.244.2.9");
+    mesh.api.apply("pods", far);
+    let service = json!({"metadata": {"namespace": "shop", "name": "pay"},
+        "spec": {"clusterIPs": ["10.96.0.7"], "selector": {"app": "pay"}, "ports": [{"port": 80}]}});
+    mesh.api.apply("services", service);
+    mesh.stream(ADDRESS_TYPE).await.until("shop/pay.shop.svc.cluster.local").await;
+    let all = || vec!["*".to_owned()];
+    let request = DeltaDiscoveryRequest { type_url: ADDRESS_TYPE.to_owned(), ..DeltaDiscoveryRequest::default() };
+    let nothing =
+        DeltaDiscoveryRequest { resource_names_subscribe: all(), resource_names_unsubscribe: all(), ..request.clone() };
+    let metadata = [("NAMESPACE", "aquifer-system"), ("NODE_NAME", "node-1")];
+    let mut stream = Stream::open_with(mesh.channel().await, TOKEN, &metadata, nothing).await.unwrap();
+    let names = |response: &DeltaDiscoveryResponse| -> Vec<String> {
+        response.resources.iter().map(|resource| resource.name.clone()).collect()
+    };
+    let first = stream.next().await.unwrap();
+    assert_eq!(names(&first), ["Kubernetes//Pod/aquifer-system/ztunnel-1", CART], "its own node, unasked");
+    stream.acknowledge(&first).await;
+    for (asked, expected, missing) in [
+        ("/10.244.2.9", vec!["Kubernetes//Pod/shop/pay"], vec![]),
+        ("/10.96.0.7", vec!["shop/pay.shop.svc.cluster.local"], vec![]),
+        (
+            "shop/pay.shop.svc.cluster.local",
+            vec!["Kubernetes//Pod/shop/pay", "shop/pay.shop.svc.cluster.local"],
+            vec![],
+        ),
+        ("/192.0.2.1", vec![], vec!["/192.0.2.1"]),
+    ] {
+        stream
+            .send(DeltaDiscoveryRequest { resource_names_subscribe: vec![asked.to_owned()], ..request.clone() })
+            .await;
+        let answer = stream.next().await.unwrap();
+        assert_eq!(
+            (names(&answer), &answer.removed_resources),
+            (
+                expected.iter().map(|name| (*name).to_owned()).collect(),
+                &missing.iter().map(|name| (*name).to_owned()).collect()
+            ),
+            "{asked}"
+        );
+        stream.acknowledge(&answer).await;
+    }
 }
 
 #[tokio::test]

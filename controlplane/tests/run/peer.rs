@@ -70,15 +70,22 @@ pub(crate) struct Stream {
 impl Stream {
     /// Opens a stream and subscribes to everything of one type.
     pub(crate) async fn open(channel: Channel, token: &str, namespace: &str, type_url: &str) -> Result<Self, Status> {
+        let first = DeltaDiscoveryRequest { type_url: type_url.to_owned(), ..DeltaDiscoveryRequest::default() };
+        Self::open_with(channel, token, &[("NAMESPACE", namespace)], first).await
+    }
+
+    /// Opens a stream with this metadata and first request.
+    pub(crate) async fn open_with(
+        channel: Channel,
+        token: &str,
+        metadata: &[(&str, &str)],
+        first: DeltaDiscoveryRequest,
+    ) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(16);
-        let metadata = Struct { fields: [("NAMESPACE".to_owned(), text(namespace))].into() };
-        let node = Node { id: "ztunnel~test".to_owned(), metadata: Some(metadata), ..Node::default() };
-        let first = DeltaDiscoveryRequest {
-            node: Some(node),
-            type_url: type_url.to_owned(),
-            ..DeltaDiscoveryRequest::default()
-        };
-        requests.send(first).await.unwrap();
+        let fields = metadata.iter().map(|(key, value)| ((*key).to_owned(), text(value))).collect();
+        let metadata = Some(Struct { fields });
+        let node = Node { id: "ztunnel~test".to_owned(), metadata, ..Node::default() };
+        requests.send(DeltaDiscoveryRequest { node: Some(node), ..first }).await.unwrap();
         let mut client = AggregatedDiscoveryServiceClient::new(channel);
         let responses = client.delta_aggregated_resources(authorized(ReceiverStream::new(receiver), token)).await?;
         Ok(Self { requests, responses: responses.into_inner() })
@@ -95,6 +102,10 @@ impl Stream {
             response_nonce: response.nonce.clone(),
             ..DeltaDiscoveryRequest::default()
         };
+        self.requests.send(request).await.unwrap();
+    }
+
+    pub(crate) async fn send(&self, request: DeltaDiscoveryRequest) {
         self.requests.send(request).await.unwrap();
     }
 

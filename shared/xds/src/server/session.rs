@@ -47,6 +47,8 @@ pub(crate) enum Violation {
 #[derive(Debug)]
 pub(crate) struct Session {
     snapshot: Arc<Snapshot>,
+    /// The node that the client serves, if it says so.
+    node: Option<Arc<str>>,
     types: BTreeMap<Arc<str>, Subscription>,
     max_names: usize,
     responses: u64,
@@ -54,7 +56,12 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(snapshot: Arc<Snapshot>, max_names: usize) -> Self {
-        Self { snapshot, types: BTreeMap::new(), max_names, responses: 0 }
+        Self { snapshot, node: None, types: BTreeMap::new(), max_names, responses: 0 }
+    }
+
+    /// Says which node the client serves; to be called before the first request is received.
+    pub(crate) fn serve_node(&mut self, node: Option<&str>) {
+        self.node = node.map(Arc::from);
     }
 
     /// Takes a newer snapshot; what differs is sent by [`Session::push`].
@@ -70,7 +77,8 @@ impl Session {
         if !self.types.contains_key(&*request.type_url) && self.types.len() >= MAX_TYPES {
             return Err(Violation::TooManyTypes);
         }
-        let subscription = self.types.entry(Arc::from(&*request.type_url)).or_default();
+        let new = || Subscription::of_node(self.node.clone());
+        let subscription = self.types.entry(Arc::from(&*request.type_url)).or_insert_with(new);
         let rejection = subscription.acknowledge(&request);
         subscription.subscribe(request);
         if subscription.names() > self.max_names {

@@ -17,6 +17,8 @@ pub struct Entry {
     /// Further names under which an explicit subscription finds the resource: addresses of a workload or service, and
     /// for an endpoint the services that it belongs to.
     pub aliases: Vec<String>,
+    /// The node on which the resource runs: a client of that node gets it without asking.
+    pub node: Option<Arc<str>>,
 }
 
 impl Entry {
@@ -25,7 +27,15 @@ impl Entry {
     /// Maps inside the message must be ordered, or equal messages get different versions.
     pub fn encode(type_url: &str, message: &impl Message) -> Self {
         let value = message.encode_to_vec();
-        Self { version: version(&value), resource: Any { type_url: type_url.to_owned(), value }, aliases: Vec::new() }
+        let resource = Any { type_url: type_url.to_owned(), value };
+        Self { version: version(&resource.value), resource, aliases: Vec::new(), node: None }
+    }
+
+    /// The same entry, as running on a node.
+    #[must_use]
+    pub fn on_node(mut self, node: Option<&str>) -> Self {
+        self.node = node.map(Arc::from);
+        self
     }
 
     /// The same entry, found under further names.

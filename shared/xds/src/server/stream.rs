@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use prost_types::value::Kind;
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
@@ -139,6 +140,7 @@ impl ClientStream {
         (self.options.admit)(&self.caller, node)?;
         info!(client = %self.caller, node = node.id, "client connected");
         self.entered.introduce(&node.id);
+        self.session.serve_node(node_name(node));
         self.is_introduced = true;
         Ok(())
     }
@@ -155,5 +157,13 @@ impl ClientStream {
             bytes,
             "pushed"
         );
+    }
+}
+
+/// The Kubernetes node that a client says it serves.
+fn node_name(node: &Node) -> Option<&str> {
+    match node.metadata.as_ref()?.fields.get("NODE_NAME")?.kind.as_ref()? {
+        Kind::StringValue(name) if !name.is_empty() => Some(name),
+        _ => None,
     }
 }

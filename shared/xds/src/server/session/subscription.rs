@@ -27,6 +27,8 @@ struct Outstanding {
 pub(super) struct Subscription {
     is_wildcard: bool,
     names: BTreeSet<String>,
+    /// The client's node, of whose resources it hears without asking.
+    node: Option<Arc<str>>,
     /// Names subscribed to since the last response: each is answered, changed or not.
     fresh: BTreeSet<String>,
     /// What the client held when its stream began, by name and version; until the first response.
@@ -49,6 +51,10 @@ struct Difference {
 }
 
 impl Subscription {
+    pub(super) fn of_node(node: Option<Arc<str>>) -> Self {
+        Self { node, ..Self::default() }
+    }
+
     pub(super) fn names(&self) -> usize {
         self.names.len().max(self.initial.len())
     }
@@ -206,7 +212,9 @@ impl Subscription {
     }
 
     fn matches(&self, name: &str, entry: &Entry) -> bool {
-        self.is_wildcard || self.names.contains(name) || entry.aliases.iter().any(|alias| self.names.contains(alias))
+        let is_own = || entry.node.is_some() && entry.node == self.node;
+        let is_named = || self.names.contains(name) || entry.aliases.iter().any(|alias| self.names.contains(alias));
+        self.is_wildcard || is_own() || is_named()
     }
 
     pub(super) fn status(&self, type_url: Arc<str>) -> TypeStatus {

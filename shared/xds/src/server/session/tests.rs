@@ -9,6 +9,7 @@ use super::*;
 use crate::server::Entry;
 
 mod convergence;
+mod on_demand;
 
 const KIND: &str = "type.googleapis.com/test.Kind";
 const OTHER: &str = "type.googleapis.com/test.Other";
@@ -18,6 +19,7 @@ fn entry(content: &str) -> Entry {
         version: format!("v-{content}").into(),
         resource: Any { type_url: KIND.to_owned(), value: content.as_bytes().to_vec() },
         aliases: Vec::new(),
+        node: None,
     }
 }
 
