@@ -8,6 +8,7 @@ mod authorization;
 mod endpoint_slice;
 mod hosts;
 mod index;
+mod network_gateway;
 mod owner;
 mod peer_authentication;
 mod service;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proto::istio::security::Authorization;
-use proto::istio::workload::{self as wds, Address, NetworkMode, address};
+use proto::istio::workload::{self as wds, Address, NetworkMode, Workload, address};
 use types::{Cidr, NetworkAddress, TrustDomain};
 
 use crate::objects::Objects;
@@ -107,7 +108,12 @@ pub fn resources(objects: &Objects, options: &Options) -> Resources {
     let others = objects.endpoint_slices.iter().flat_map(|slice| endpoint_slice::derive(slice, &index));
     let listed = objects.service_entries.iter().flat_map(|entry| service_entry::workloads(entry, &index));
     let entries = objects.workload_entries.iter().filter_map(|entry| workload_entry::derive(entry, &index));
-    for workload in pods.chain(others).chain(listed).chain(entries) {
+    let workloads = pods.chain(others).chain(listed).chain(entries);
+    let workloads = workloads.map(|workload| {
+        let network_gateway = index.network_gateways.entrance_of(&workload.network);
+        Workload { network_gateway, ..workload }
+    });
+    for workload in workloads.chain(index.network_gateways.workloads()) {
         let address = Address { r#type: Some(address::Type::Workload(workload.clone())) };
         resources.addresses.insert(workload.uid, address);
     }

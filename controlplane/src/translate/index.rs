@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kinds::labels;
 use kinds::{AuthorizationPolicy, PeerAuthentication, ServiceEntry};
@@ -11,6 +11,7 @@ use proto::istio::security::Authorization;
 use proto::istio::workload::Locality;
 
 use super::hosts::Hosts;
+use super::network_gateway::NetworkGateways;
 use super::waypoint::Waypoints;
 use super::{Options, authorization, peer_authentication};
 use crate::checked::Checked;
@@ -24,6 +25,10 @@ pub(super) struct Index<'a> {
     objects: &'a Objects,
     /// The network of the cluster; empty for the default one.
     pub(super) network: String,
+    /// Every network that nodes of the cluster are in, its own first: the addresses of Services are valid in each.
+    pub(super) networks: Vec<String>,
+    networks_of_nodes: HashMap<&'a str, &'a str>,
+    pub(super) network_gateways: NetworkGateways,
     localities: HashMap<&'a str, Locality>,
     services: HashMap<&'a str, ServicesOf<'a>>,
     /// ServiceEntries that select their endpoints, by namespace.
@@ -50,6 +55,9 @@ impl<'a> Index<'a> {
             options,
             objects,
             network: network(objects, options),
+            networks: Vec::new(),
+            networks_of_nodes: HashMap::new(),
+            network_gateways: NetworkGateways::new(objects, options),
             localities: objects.nodes.iter().map(|node| (node.name(), locality(node.as_ref()))).collect(),
             services: HashMap::new(),
             entries: HashMap::new(),
@@ -60,6 +68,7 @@ impl<'a> Index<'a> {
             selecting: HashMap::new(),
             authorizations: Vec::new(),
         };
+        index.add_networks();
         index.add_services();
         index.add_entries();
         index.add_slices();
@@ -70,6 +79,11 @@ impl<'a> Index<'a> {
     /// The locality of a node; `None` if it is unknown or says nothing.
     pub(super) fn locality(&self, node: &str) -> Option<Locality> {
         self.localities.get(node).filter(|locality| **locality != Locality::default()).cloned()
+    }
+
+    /// The network of the pods of a node.
+    pub(super) fn network_of_node(&self, node: &str) -> &str {
+        self.networks_of_nodes.get(node).copied().unwrap_or(&self.network)
     }
 
     pub(super) fn namespace(&self, name: &str) -> Option<&'a Namespace> {
@@ -133,6 +147,16 @@ impl<'a> Index<'a> {
     /// `<name>.<namespace>.svc.<cluster domain>`
     pub(super) fn hostname(&self, service: &Service) -> String {
         format!("{}.{}.svc.{}", service.name(), service.namespace(), self.options.cluster_domain)
+    }
+
+    fn add_networks(&mut self) {
+        let labelled = |node: &'a Arc<Node>| Some((node.name(), node.label(labels::TOPOLOGY_NETWORK)?));
+        self.networks_of_nodes = self.objects.nodes.iter().filter_map(labelled).collect();
+        let mut others: Vec<&str> = self.networks_of_nodes.values().copied().collect();
+        others.sort_unstable();
+        others.dedup();
+        let others = others.into_iter().filter(|network| *network != self.network).map(str::to_owned);
+        self.networks = [self.network.clone()].into_iter().chain(others).collect();
     }
 
     fn add_services(&mut self) {

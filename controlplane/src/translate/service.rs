@@ -21,7 +21,7 @@ pub(super) fn derive(service: &Service, index: &Index<'_>) -> Option<workload::S
         name: service.name().to_owned(),
         namespace: service.namespace().to_owned(),
         hostname: index.hostname(service),
-        addresses: addresses(spec, &index.network),
+        addresses: addresses(spec, &index.networks),
         ports: tcp_ports(service).map(port).collect(),
         load_balancing: load_balancing(service, spec, index),
         ip_families: ip_families(spec).into(),
@@ -55,11 +55,12 @@ fn port(port: &ServicePort) -> Port {
     Port { service_port: number(port.port), target_port, app_protocol: app_protocol.into() }
 }
 
-fn addresses(spec: &ServiceSpec, network: &str) -> Vec<NetworkAddress> {
+fn addresses(spec: &ServiceSpec, networks: &[String]) -> Vec<NetworkAddress> {
     let many = spec.cluster_ips.iter().flatten();
     let one = spec.cluster_ip.iter().filter(|_| spec.cluster_ips.as_ref().is_none_or(Vec::is_empty));
     // A headless service says `None`, which is no address.
-    many.chain(one).filter_map(|text| text.parse::<IpAddr>().ok()).map(|ip| network_address(ip, network)).collect()
+    let ips: Vec<IpAddr> = many.chain(one).filter_map(|text| text.parse().ok()).collect();
+    networks.iter().flat_map(|network| ips.iter().map(|ip| network_address(*ip, network))).collect()
 }
 
 fn network_address(ip: IpAddr, network: &str) -> NetworkAddress {

@@ -26,7 +26,7 @@ pub(super) fn services(entry: &Checked<ServiceEntry>, index: &Index<'_>) -> Vec<
         name: entry.name().to_owned(),
         namespace: entry.namespace().to_owned(),
         hostname: host.to_owned(),
-        addresses: addresses(entry, host, &index.network),
+        addresses: addresses(entry, host, &index.networks),
         ports: tcp_ports(spec).map(port).collect(),
         subject_alt_names: spec.subject_alt_names.clone(),
         ingress_use_waypoint: waypoint.is_some() && index.waypoints.takes_ingress(entry),
@@ -115,14 +115,15 @@ fn port(port: &ServicePort) -> Port {
 }
 
 /// The addresses that the entry gives, else those that were assigned to the host.
-fn addresses(entry: &Checked<ServiceEntry>, host: &str, network: &str) -> Vec<NetworkAddress> {
+fn addresses(entry: &Checked<ServiceEntry>, host: &str, networks: &[String]) -> Vec<NetworkAddress> {
     let spec = &entry.object.spec;
     let given = spec.addresses.iter().filter_map(|text| text.parse::<Cidr>().ok());
     let status = entry.object.status.iter().flat_map(|status| &status.addresses);
     let is_entitled = takes_addresses(entry, host);
     let assigned = status.filter(|assigned| is_entitled && assigned.host == host);
     let assigned = assigned.filter_map(|assigned| assigned.value.parse::<IpAddr>().ok()).map(Cidr::host);
-    given.chain(assigned).map(|range| network_address(range, network)).collect()
+    let ranges: Vec<Cidr> = given.chain(assigned).collect();
+    networks.iter().flat_map(|network| ranges.iter().map(|range| network_address(*range, network))).collect()
 }
 
 fn network_address(range: Cidr, network: &str) -> NetworkAddress {

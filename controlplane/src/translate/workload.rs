@@ -34,7 +34,7 @@ pub(super) fn derive(pod: &Pod, index: &Index<'_>) -> Option<Workload> {
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
         addresses: addresses.into_iter().map(octets).collect(),
-        network: pod.label(labels::TOPOLOGY_NETWORK).unwrap_or(&index.network).to_owned(),
+        network: pod.label(labels::TOPOLOGY_NETWORK).unwrap_or_else(|| index.network_of_node(node)).to_owned(),
         tunnel_protocol: tunnel_protocol(pod, has_own_tunnel).into(),
         trust_domain: trust_domain(index),
         service_account: spec.service_account_name.clone().unwrap_or_default(),

@@ -45,6 +45,7 @@ fn workload(one: &Workload) -> Value {
     fields.object("locality", one.locality.as_ref().map(locality).unwrap_or_default());
     fields.choice("networkMode", workload::NetworkMode::try_from(one.network_mode).unwrap().as_str_name(), "STANDARD");
     fields.text("waypoint", &one.waypoint.as_ref().map(gateway).unwrap_or_default());
+    fields.text("networkGateway", &one.network_gateway.as_ref().map(gateway).unwrap_or_default());
     if let Some(tunnel) = &one.application_tunnel {
         let protocol = workload::application_tunnel::Protocol::try_from(tunnel.protocol).unwrap().as_str_name();
         fields.text("applicationTunnel", &format!("{protocol}/{}", tunnel.port));

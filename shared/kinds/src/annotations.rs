@@ -29,6 +29,9 @@ pub const USE_WAYPOINT_CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weigh
 /// How the pods of a waypoint that is captured itself take connections: `PROXY` or `NONE`, with `/<port>` at will.
 pub const WAYPOINT_INBOUND_BINDING: &str = "ambient.istio.io/waypoint-inbound-binding";
 
+/// The ServiceAccount that the pods of a Gateway run as; the Gateway's name unless given.
+pub const GATEWAY_SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
+
 /// Where the traffic of a service prefers to go: `PreferClose`, `PreferSameZone` or `PreferSameNode`.
 pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 /// `true` on an AuthorizationPolicy: evaluate and report, enforce nothing.
