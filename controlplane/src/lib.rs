@@ -21,7 +21,6 @@ pub mod translate;
 mod watch;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use kube::Client;
 use telemetry::Registry;
@@ -29,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use ca::{Authenticator, CertificateService, ClusterReviewer};
+use ca::{Authenticator, CertificateService, ClusterReviewer, Keeper, Kept, Signing};
 use metrics::CaMetrics;
 use publish::{Debounce, Published, Publisher};
 use translate::Options;
@@ -147,10 +146,9 @@ struct Pending {
 
 impl Plane {
     async fn run(self, listener: TcpListener, pending: Pending) -> Result<(), ControlPlaneError> {
-        let Config { pod_namespace, trust_domain, root_ttl, .. } = &self.config;
-        let load = ca::load_or_create(&self.client, pod_namespace, trust_domain, *root_ttl);
-        let Some(loaded) = self.drain.unless_draining(load).await else { return Ok(()) };
-        let authority = Arc::new(loaded.map_err(|error| ControlPlaneError::Authority(Box::new(error)))?);
+        let keeper = Keeper::new(&self.client, &self.config);
+        let Some(begun) = self.drain.unless_draining(keeper.begin()).await else { return Ok(()) };
+        let (signing, kept) = begun.map_err(|error| ControlPlaneError::Authority(Box::new(error)))?;
         pending.authority.complete();
         let mut is_ready = self.published.is_ready.clone();
         let first = is_ready.wait_for(|is_ready| *is_ready);
@@ -158,22 +156,22 @@ impl Plane {
             return Ok(());
         }
         pending.configuration.complete();
-        Box::pin(self.serve(listener, authority)).await
+        Box::pin(self.serve(listener, signing, kept)).await
     }
 
-    async fn serve(self, listener: TcpListener, authority: Arc<tls::Authority>) -> Result<(), ControlPlaneError> {
+    async fn serve(self, listener: TcpListener, signing: Signing, kept: Kept) -> Result<(), ControlPlaneError> {
         let Self { config, client, registry, published, drain } = self;
         let reviewer = ClusterReviewer(client.clone());
         let authenticator = Arc::new(Authenticator::new(reviewer, config.token_audiences.clone()));
         let discovery = serve::discovery(&config, &published, &authenticator, &registry, &drain);
-        let acceptor = serve::acceptor(&authority, &config)?;
-        let certificates = certificates(&config, &published, &authority, authenticator, &registry);
+        let acceptor = serve::acceptor(&signing.now().authority, &config)?;
+        let certificates = certificates(&config, &published, &signing, authenticator, &registry);
 
-        let root: Arc<str> = Arc::from(authority.roots_pem());
         // Dropped, and so ended, with this function.
         let mut background = JoinSet::new();
-        background.spawn(serve::keep_fresh(authority, acceptor.clone(), serve::server_names(&config)));
-        background.spawn(roots::run(client.clone(), published.namespaces.clone(), root));
+        background.spawn(kept.run(certificates.metrics.root_expiry.clone()));
+        background.spawn(serve::keep_fresh(signing.changes(), acceptor.clone(), serve::server_names(&config)));
+        background.spawn(roots::run(client.clone(), published.namespaces.clone(), signing.changes()));
         background.spawn(leaving::run(client.clone(), published.leaving.clone(), discovery.clone()));
         background.spawn(assign::run(client.clone(), published.assignments.clone()));
         background.spawn(report::run(client, published.reports.clone()));
@@ -190,15 +188,12 @@ impl Plane {
 fn certificates(
     config: &Config,
     published: &Published,
-    authority: &Arc<tls::Authority>,
+    signing: &Signing,
     authenticator: Arc<Authenticator>,
     registry: &Registry,
 ) -> CertificateService {
-    let metrics = CaMetrics::new(registry);
-    let expiry = authority.not_after().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    metrics.root_expiry.set(i64::try_from(expiry.as_secs()).unwrap_or(i64::MAX));
     CertificateService {
-        authority: Arc::clone(authority),
+        signing: signing.clone(),
         authenticator,
         rules: ca::Rules {
             trust_domain: config.trust_domain.clone(),
@@ -208,7 +203,7 @@ fn certificates(
         default_ttl: config.default_certificate_ttl,
         max_ttl: config.max_certificate_ttl,
         pods: published.pods.clone(),
-        metrics,
+        metrics: CaMetrics::new(registry),
     }
 }
 

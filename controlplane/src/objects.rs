@@ -39,8 +39,10 @@ pub struct Objects {
     pub gateways: Store<DynamicObject>,
     /// Their classes, which may say what waypoints serve.
     pub gateway_classes: Store<DynamicObject>,
-    /// The ConfigMaps that hold the root certificate.
+    /// The ConfigMaps that hold the root certificates.
     pub root_config_maps: Store<ConfigMap>,
+    /// The ConfigMaps that hold revocations.
+    pub revocation_config_maps: Store<ConfigMap>,
 }
 
 impl Objects {
@@ -59,7 +61,7 @@ impl Objects {
             ("WorkloadEntry", self.workload_entries.is_listed),
             ("Gateway", self.gateways.is_listed),
             ("GatewayClass", self.gateway_classes.is_listed),
-            ("ConfigMap", self.root_config_maps.is_listed),
+            ("ConfigMap", self.root_config_maps.is_listed && self.revocation_config_maps.is_listed),
         ];
         listed.into_iter().filter(|(_, is_listed)| !is_listed).map(|(kind, _)| kind).collect()
     }

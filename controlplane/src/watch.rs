@@ -38,14 +38,15 @@ const ABSENCES: u32 = 5;
 pub(crate) fn start(client: &Client, drain: &drain::Watch) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(WAITING_CHANGES);
     let everything = watcher::Config::default();
-    let roots = everything.clone().fields(&format!("metadata.name={}", roots::CONFIG_MAP));
+    let named = |name| watcher::Config::default().fields(&format!("metadata.name={name}"));
     let watch = Start { client, drain, sender: &sender };
     watch.core(|objects| &mut objects.namespaces, everything.clone());
     watch.core(|objects| &mut objects.nodes, everything.clone());
     watch.core(|objects| &mut objects.pods, everything.clone());
     watch.core(|objects| &mut objects.services, everything.clone());
     watch.core(|objects| &mut objects.endpoint_slices, everything);
-    watch.core::<ConfigMap>(|objects| &mut objects.root_config_maps, roots);
+    watch.core::<ConfigMap>(|objects| &mut objects.root_config_maps, named(roots::ROOTS.0));
+    watch.core::<ConfigMap>(|objects| &mut objects.revocation_config_maps, named(roots::REVOCATIONS.0));
     watch.checked(|objects| &mut objects.peer_authentications);
     watch.checked(|objects| &mut objects.authorization_policies);
     watch.checked(|objects| &mut objects.service_entries);

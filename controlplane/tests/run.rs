@@ -4,6 +4,8 @@
 
 #[path = "run/api.rs"]
 mod api;
+#[path = "run/authority.rs"]
+mod authority;
 #[path = "run/peer.rs"]
 mod peer;
 
@@ -40,8 +42,12 @@ struct Mesh {
 
 impl Mesh {
     async fn start(api: Api) -> Self {
+        Self::start_with(api, &[]).await
+    }
+
+    async fn start_with(api: Api, knobs: &[(&'static str, &'static str)]) -> Self {
         let ports = [("XDS_PORT", "0"), ("MONITORING_PORT", "0"), ("PILOT_DEBOUNCE_MAX", "50ms")];
-        let config = ControlPlane::from(&Lookup::from_iter(ports)).unwrap();
+        let config = ControlPlane::from(&Lookup::from_iter(ports.into_iter().chain(knobs.iter().copied()))).unwrap();
         let listeners = Listeners::bind(&config).await.unwrap();
         let local = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));
         let discovery = local(listeners.discovery.local_addr().unwrap());

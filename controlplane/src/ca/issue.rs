@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use prost_types::value::Kind;
 use proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateService;
 use proto::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
-use tls::{Authority, SigningRequest};
+use tls::SigningRequest;
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -15,6 +15,7 @@ use types::Identity;
 
 use super::authenticate::{Account, Authenticator, bearer};
 use super::impersonate::Rules;
+use super::keeper::Signing;
 use crate::metrics::CaMetrics;
 use crate::pods::PodIndex;
 
@@ -24,7 +25,7 @@ const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 
 /// Certifies the keys of authenticated callers.
 pub(crate) struct CertificateService {
-    pub(crate) authority: Arc<Authority>,
+    pub(crate) signing: Signing,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) rules: Rules,
     pub(crate) cluster_id: String,
@@ -46,7 +47,7 @@ impl IstioCertificateService for CertificateService {
             debug!(reason = status.message(), "turned down a certificate request");
         })?;
         let identity = self.identity(&caller, request.get_ref())?;
-        let cert_chain = self.certify(&caller, &identity, request.get_ref())?;
+        let cert_chain = self.certify(&caller, &identity, request.get_ref()).await?;
         self.metrics.issued.increment();
         debug!(caller = %caller.name, %identity, "issued a certificate");
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
@@ -76,7 +77,7 @@ impl CertificateService {
         self.rules.grant(caller, requested, &pods).map_err(|refusal| refused(refusal.to_string()))
     }
 
-    fn certify(
+    async fn certify(
         &self,
         caller: &Account,
         identity: &Identity,
@@ -91,7 +92,11 @@ impl CertificateService {
             let text = format!("the certificate request names {other:?}, the caller may have {granted:?}");
             return Err(Status::permission_denied(text));
         }
-        self.authority.sign(&signing, identity, ttl, SystemTime::now()).map_err(|error| {
+        // What is signed does not outlive its signer.
+        let left = self.signing.now().authority.not_after().duration_since(SystemTime::now()).unwrap_or_default();
+        let issuing = self.signing.lasting(ttl.min(left)).await;
+        let issuing = issuing.ok_or_else(|| Status::unavailable("the validity could not be recorded"))?;
+        issuing.authority.sign(&signing, identity, ttl, SystemTime::now()).map_err(|error| {
             tracing::error!(%error, "the authority cannot sign");
             Status::internal("the authority cannot sign")
         })

@@ -1,15 +1,19 @@
-//! The authority's key: an operator's own in Secret `cacerts`, else one made here and kept in `istio-ca-secret`.
+//! The authority that an operator wants: their own in Secret `cacerts`, else the one made here and kept in
+//! `istio-ca-secret`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
 use tls::{Authority, AuthorityPem, TlsError};
-use tracing::{info, warn};
+use tracing::info;
 use types::TrustDomain;
+
+use super::rotation::RecordError;
 
 /// An operator's own authority, usually an intermediate one.
 const PLUGGED_IN: &str = "cacerts";
@@ -20,11 +24,7 @@ const CERTIFICATE: &str = "ca-cert.pem";
 const PRIVATE_KEY: &str = "ca-key.pem";
 const CHAIN: &str = "cert-chain.pem";
 const ROOT: &str = "root-cert.pem";
-
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long one call may take.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
+const REVOCATIONS: &str = "ca-crl.pem";
 
 /// Why there is no authority.
 #[derive(Debug, thiserror::Error)]
@@ -37,64 +37,61 @@ pub(crate) enum RootError {
         #[source]
         source: TlsError,
     },
+    #[error("the record of the authority cannot be used")]
+    Record(#[source] RecordError),
     #[error("a new root cannot be made")]
     Make(#[source] TlsError),
     #[error("Secrets cannot be read or written")]
     Api(#[from] Box<kube::Error>),
     #[error("reading or writing Secrets took too long")]
     Slow,
+    #[error("others kept writing the record of the authority")]
+    Contended,
 }
 
 impl RootError {
     /// Whether trying again can help; what is stored does not change by itself.
-    fn is_passing(&self) -> bool {
-        matches!(self, Self::Api(_) | Self::Slow)
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Api(_) | Self::Slow | Self::Contended)
     }
 }
 
-/// Loads the authority, or makes the first one; tries until it has one or finds that it never will.
-///
-/// # Errors
-/// When what is stored cannot be used. It is never replaced: every certificate of the mesh hangs on it.
-pub(crate) async fn load_or_create(
-    client: &Client,
-    namespace: &str,
+/// An authority as an operator gives it.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// The Secret.
+    pub(crate) secret: &'static str,
+    /// The signing certificate, its chain and its root, each certificate once.
+    pub(crate) pem: AuthorityPem,
+    /// Revocations, PEM.
+    pub(crate) revocations: Option<Arc<str>>,
+}
+
+/// The authority that is wanted; `None` if neither Secret is there.
+pub(super) async fn wanted(secrets: &Api<Secret>) -> Result<Option<Wanted>, RootError> {
+    for name in [PLUGGED_IN, SELF_SIGNED] {
+        if let Some(secret) = secrets.get_opt(name).await.map_err(Box::new)? {
+            return read(name, &secret).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the first authority of a mesh.
+pub(super) async fn create(
+    secrets: &Api<Secret>,
     trust_domain: &TrustDomain,
     ttl: Duration,
-) -> Result<Authority, RootError> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let attempt = attempt(&secrets, trust_domain, ttl);
-        match tokio::time::timeout(CALL_DEADLINE, attempt).await.unwrap_or(Err(RootError::Slow)) {
-            Err(error) if error.is_passing() => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(%error, cause, "no certificate authority yet");
-            }
-            outcome => return outcome,
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-async fn attempt(secrets: &Api<Secret>, trust_domain: &TrustDomain, ttl: Duration) -> Result<Authority, RootError> {
-    if let Some(secret) = secrets.get_opt(PLUGGED_IN).await.map_err(Box::new)? {
-        info!(secret = PLUGGED_IN, "using the operator's certificate authority");
-        return read(PLUGGED_IN, &secret);
-    }
-    if let Some(secret) = secrets.get_opt(SELF_SIGNED).await.map_err(Box::new)? {
-        return read(SELF_SIGNED, &secret);
-    }
-    let authority = Authority::self_signed(trust_domain, ttl).map_err(RootError::Make)?;
-    match secrets.create(&PostParams::default(), &secret(&authority.to_pem())).await {
+) -> Result<AuthorityPem, RootError> {
+    let pem = Authority::self_signed(trust_domain, ttl).map_err(RootError::Make)?.to_pem();
+    match secrets.create(&PostParams::default(), &secret(&pem)).await {
         Ok(_) => {
             info!(secret = SELF_SIGNED, "made the certificate authority of a new mesh");
-            Ok(authority)
+            Ok(pem)
         }
         // Another replica was first: its key is the mesh's.
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            read(SELF_SIGNED, &secrets.get(SELF_SIGNED).await.map_err(Box::new)?)
+            Ok(read(SELF_SIGNED, &secrets.get(SELF_SIGNED).await.map_err(Box::new)?)?.pem)
         }
         Err(error) => Err(Box::new(error).into()),
     }
@@ -114,7 +111,7 @@ fn secret(pem: &AuthorityPem) -> Secret {
 }
 
 /// Puts the signing certificate, its chain and its root together, each certificate once.
-pub(super) fn read(name: &'static str, secret: &Secret) -> Result<Authority, RootError> {
+pub(super) fn read(name: &'static str, secret: &Secret) -> Result<Wanted, RootError> {
     let text = |key: &str| {
         let data = secret.data.as_ref()?.get(key)?;
         String::from_utf8(data.0.clone()).ok().filter(|text| !text.trim().is_empty())
@@ -129,11 +126,14 @@ pub(super) fn read(name: &'static str, secret: &Secret) -> Result<Authority, Roo
             chain.push('\n');
         }
     }
-    Authority::from_pem(&chain, &key).map_err(|source| RootError::Unusable { secret: name, source })
+    let authority = Authority::from_pem(&chain, &key);
+    let authority = authority.map_err(|source| RootError::Unusable { secret: name, source })?;
+    // Written anew, so that another layout of the same is no other authority.
+    Ok(Wanted { secret: name, pem: authority.to_pem(), revocations: text(REVOCATIONS).map(Arc::from) })
 }
 
 /// The certificates of a PEM text, as they are written.
-fn certificates(pem: &str) -> impl Iterator<Item = &str> {
+pub(super) fn certificates(pem: &str) -> impl Iterator<Item = &str> {
     const END: &str = "-----END CERTIFICATE-----";
     pem.split_inclusive(END).filter_map(|part| part.get(part.find("-----BEGIN CERTIFICATE-----")?..))
 }

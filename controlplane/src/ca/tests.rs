@@ -24,6 +24,7 @@ use types::{Identity, TrustDomain};
 use super::authenticate::{Authenticator, TokenReviewer};
 use super::impersonate::Rules;
 use super::issue::CertificateService;
+use super::keeper::Signing;
 use super::root;
 use crate::metrics::CaMetrics;
 use crate::objects::Objects;
@@ -89,7 +90,7 @@ fn fixture() -> Fixture {
     let (sender, pods) = watch::channel(Arc::new(PodIndex::new(&objects())));
     let trust_domain = TrustDomain::default();
     let service = CertificateService {
-        authority: Arc::new(Authority::self_signed(&trust_domain, Duration::from_secs(30 * 86_400)).unwrap()),
+        signing: Signing::with(&Authority::self_signed(&trust_domain, Duration::from_secs(30 * 86_400)).unwrap()),
         authenticator: Arc::new(Authenticator::new(FakeReviewer(Arc::clone(&reviews)), vec!["istio-ca".to_owned()])),
         rules: Rules { trust_domain, trusted_accounts: vec!["aquifer-system/ztunnel".parse().unwrap()] },
         cluster_id: "Kubernetes".to_owned(),
@@ -304,8 +305,9 @@ fn an_operators_authority_is_put_together_from_its_parts() {
         ("cert-chain.pem", &pem.certificate),
         ("root-cert.pem", &pem.certificate),
     ];
-    let authority = root::read("cacerts", &secret(&parts)).unwrap();
-    assert_eq!(authority.roots_pem().matches("BEGIN CERTIFICATE").count(), 1, "each certificate once");
+    let wanted = root::read("cacerts", &secret(&parts)).unwrap();
+    assert_eq!(wanted.pem.certificate.matches("BEGIN CERTIFICATE").count(), 1, "each certificate once");
+    assert_eq!((wanted.secret, wanted.pem, wanted.revocations), ("cacerts", pem, None));
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn listed() -> Change {
         objects.gateways.replace([]);
         objects.gateway_classes.replace([]);
         objects.root_config_maps.replace([]);
+        objects.revocation_config_maps.replace([]);
     })
 }
 

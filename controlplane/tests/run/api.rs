@@ -37,6 +37,8 @@ struct State {
     log: Vec<(u64, String, &'static str, Value)>,
     /// Requests other than reads: `POST secrets ns/name`.
     writes: Vec<String>,
+    /// How many single Secrets were read.
+    secrets_read: usize,
 }
 
 /// What a path addresses.
@@ -100,6 +102,10 @@ impl Api {
         self.state.lock().unwrap().writes.clone()
     }
 
+    pub(crate) fn secrets_read(&self) -> usize {
+        self.state.lock().unwrap().secrets_read
+    }
+
     /// Ends every watch and fails every request, as an API server that is being replaced.
     pub(crate) fn break_down(&self) {
         self.state.lock().unwrap().is_broken = true;
@@ -140,6 +146,7 @@ impl Api {
             let name = target.name.as_deref().or_else(|| body["metadata"]["name"].as_str()).unwrap_or_default();
             state.writes.push(format!("{method} {} {}/{name}", target.resource, target.namespace));
         }
+        state.secrets_read += usize::from(*method == Method::GET && target.resource == "secrets");
         let answer = match *method {
             Method::POST if target.resource == "tokenreviews" => review(&body),
             Method::POST => state.create(&target, body),

@@ -127,11 +127,21 @@ pub(crate) async fn certificate(
     token: &str,
     identity: &str,
 ) -> Result<tls::WorkloadCertificate, Status> {
+    certificate_for(channel, token, identity, 3600).await
+}
+
+/// As [`certificate`], with this validity.
+pub(crate) async fn certificate_for(
+    channel: Channel,
+    token: &str,
+    identity: &str,
+    seconds: i64,
+) -> Result<tls::WorkloadCertificate, Status> {
     let request = tls::CertificateRequest::generate(&identity.parse().unwrap()).unwrap();
     let metadata = Struct { fields: [("ImpersonatedIdentity".to_owned(), text(identity))].into() };
     let message = IstioCertificateRequest {
         csr: request.csr_pem().to_owned(),
-        validity_duration: 3600,
+        validity_duration: seconds,
         metadata: Some(metadata),
     };
     let mut client = IstioCertificateServiceClient::new(channel);

@@ -36,7 +36,7 @@ pub struct Authority {
 }
 
 /// What is kept to bring an authority back; the key is a secret.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AuthorityPem {
     /// The signing certificate, followed by the rest of its chain.
     pub certificate: String,
@@ -141,6 +141,23 @@ impl Authority {
         }
         let chain_pem = chain.iter().map(|certificate| x509::encode_pem("CERTIFICATE", certificate)).collect();
         Ok(Self { issuer, not_after, chain_pem, intermediates, roots_pem })
+    }
+
+    /// The same authority, whose answers tell clients to trust further roots (PEM) besides its own.
+    ///
+    /// Two authorities that each name the other's root can replace one another while certificates of both are about.
+    ///
+    /// # Errors
+    /// [`TlsError::Malformed`].
+    pub fn trusting(mut self, others_pem: &str) -> Result<Self, TlsError> {
+        for certificate in x509::certificates(others_pem)? {
+            x509::parse(&certificate)?;
+            let pem = x509::encode_pem("CERTIFICATE", &certificate);
+            if !self.roots_pem.contains(&pem) {
+                self.roots_pem.push_str(&pem);
+            }
+        }
+        Ok(self)
     }
 
     /// What [`Authority::from_pem`] takes.
