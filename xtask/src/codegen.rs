@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use prost::Message;
 
 /// Roots of the definitions; what they import is compiled with them.
-const ROOTS: [&str; 5] = ["workload.proto", "security.proto", "ca.proto", "zds.proto", "discovery.proto"];
+const ROOTS: [&str; 6] = ["workload.proto", "security.proto", "ca.proto", "zds.proto", "discovery.proto", "echo.proto"];
+
+/// Definitions that are also kept in encoded form, for servers that tell their callers of them.
+const REFLECTED: [(&str, &str); 1] = [("echo.proto", "aquifer.echo.v1.bin")];
 
 /// Writes the generated files into the tree.
 ///
@@ -15,8 +19,8 @@ const ROOTS: [&str; 5] = ["workload.proto", "security.proto", "ca.proto", "zds.p
 pub(crate) fn write(root: &Path) -> Result<()> {
     let directory = generated_directory(root);
     std::fs::create_dir_all(&directory)?;
-    for (name, text) in generate(root)? {
-        std::fs::write(directory.join(name), text)?;
+    for (name, content) in generate(root)? {
+        std::fs::write(directory.join(name), content)?;
     }
     Ok(())
 }
@@ -28,11 +32,10 @@ pub(crate) fn write(root: &Path) -> Result<()> {
 pub(crate) fn check(root: &Path) -> Result<()> {
     let directory = generated_directory(root);
     let generated = generate(root)?;
-    for (name, text) in &generated {
+    for (name, content) in &generated {
         let path = directory.join(name);
-        let current =
-            std::fs::read_to_string(&path).with_context(|| format!("{} is not checked in", path.display()))?;
-        if current != *text {
+        let current = std::fs::read(&path).with_context(|| format!("{} is not checked in", path.display()))?;
+        if current != *content {
             bail!("{} is out of date; run `cargo xtask codegen`", path.display());
         }
     }
@@ -49,8 +52,8 @@ fn generated_directory(root: &Path) -> PathBuf {
     root.join("shared/proto/src/gen")
 }
 
-/// File name to formatted source.
-fn generate(root: &Path) -> Result<BTreeMap<String, String>> {
+/// File name to formatted source or encoded definition.
+fn generate(root: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let descriptors = protox::compile(ROOTS, [root.join("proto")]).context("proto/ does not compile")?;
     let scratch = tempfile::tempdir()?;
     let mut config = prost_build::Config::new();
@@ -65,7 +68,11 @@ fn generate(root: &Path) -> Result<BTreeMap<String, String>> {
     for entry in std::fs::read_dir(scratch.path())? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        files.insert(name, std::fs::read_to_string(entry.path())?);
+        files.insert(name, std::fs::read(entry.path())?);
+    }
+    for (definition, name) in REFLECTED {
+        let descriptors = protox::compile([definition], [root.join("proto")])?;
+        files.insert(name.to_owned(), descriptors.encode_to_vec());
     }
     Ok(files)
 }

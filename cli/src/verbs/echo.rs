@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 use crate::output;
 use crate::program::command_runtime;
 
-/// Answer over HTTP/1.1, HTTP/2, TCP and server-first TCP, and say what was seen.
+/// Answer over HTTP/1.1, WebSocket, HTTP/2, gRPC, TCP and server-first TCP, and say what was seen.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -26,6 +26,7 @@ Examples:
   aquifer echo                                     listens on 8080, 8081, 9000 and 9001
   curl 'localhost:8080/?delay=100ms&status=503'    a late refusal
   curl 'localhost:8080/?size=10m' -o /dev/null     ten megabytes
+  grpcurl -plaintext -d '{\"message\":\"hi\"}' localhost:8081 aquifer.echo.v1.Echo/Echo
   aquifer echo client load --url http://localhost:8080/ --rate 200 --for 3s"
 )]
 pub(crate) struct EchoArgs {
@@ -53,10 +54,10 @@ struct ServerArgs {
     /// Address to listen on.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     bind: IpAddr,
-    /// Port of HTTP/1.1.
+    /// Port of HTTP/1.1 and WebSocket.
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http: u16,
-    /// Port of HTTP/2 without TLS.
+    /// Port of HTTP/2 without TLS and of gRPC, with reflection and health.
     #[arg(long, value_name = "PORT", default_value_t = 8081)]
     h2c: u16,
     /// Port that sends back each byte.
@@ -65,6 +66,9 @@ struct ServerArgs {
     /// Port that speaks first, then sends back each byte.
     #[arg(long, value_name = "PORT", default_value_t = 9001)]
     server_first: u16,
+    /// Connections that each port serves at a time; more wait.
+    #[arg(long, value_name = "N", env = "ECHO_MAX_CONNECTIONS", default_value_t = ::echo::MAX_CONNECTIONS)]
+    max_connections: usize,
     /// The name that is reported.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "")]
     pod_name: String,
@@ -178,6 +182,7 @@ async fn serve(args: ServerArgs) -> Result<ExitCode> {
         h2c: args.h2c,
         tcp: args.tcp,
         server_first: args.server_first,
+        max_connections: args.max_connections,
         pod,
     };
     let server = Server::bind(&options).await?;

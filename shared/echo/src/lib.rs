@@ -1,5 +1,5 @@
-//! A peer to test a network with: it answers over HTTP/1.1, HTTP/2 without TLS, TCP and server-first TCP, and says
-//! what it saw; with the clients that put steady load on such a peer and check a long stream byte for byte.
+//! A peer to test a network with: it answers over HTTP/1.1, WebSocket, HTTP/2 without TLS, gRPC, TCP and server-first
+//! TCP, and says what it saw; with the clients that put steady load on such a peer and check a long stream byte for byte.
 //!
 //! The crate refuses to know Kubernetes and the mesh: whatever it reports about its pod is handed to it.
 //! Its main types are [`Server`], [`client::load`] and [`client::stream`].
@@ -7,7 +7,7 @@
 pub mod client;
 mod server;
 
-pub use server::{Addresses, Options, Pod, Server};
+pub use server::{Addresses, MAX_CONNECTIONS, Options, Pod, Server};
 
 /// What can go wrong in the peer and in its clients.
 #[derive(Debug, thiserror::Error)]

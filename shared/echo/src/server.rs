@@ -1,8 +1,12 @@
 //! The peer: four listeners, one task per connection, all of them ended by one shutdown.
+//!
+//! An idle connection is cheap: whatever needs a buffer has it only while something is under way.
 
 mod answer;
+mod grpc;
 mod http;
 mod raw;
+mod websocket;
 mod wish;
 
 use std::future::Future;
@@ -17,8 +21,8 @@ use tokio::task::JoinSet;
 
 use crate::EchoError;
 
-/// Connections that one listener serves at a time; more wait in the kernel's accept queue.
-const MAX_CONNECTIONS: usize = 4096;
+/// Connections that one listener serves at a time unless it is told otherwise.
+pub const MAX_CONNECTIONS: usize = 16_384;
 
 /// How long connections may go on after the shutdown before they are cut.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -31,14 +35,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub struct Options {
     /// Address of all four listeners.
     pub bind: IpAddr,
-    /// Port of HTTP/1.1; 0 lets the kernel choose, as for the others.
+    /// Port of HTTP/1.1 and WebSocket; 0 lets the kernel choose, as for the others.
     pub http: u16,
-    /// Port of HTTP/2 with prior knowledge.
+    /// Port of HTTP/2 with prior knowledge and of gRPC.
     pub h2c: u16,
     /// Port that sends back each byte.
     pub tcp: u16,
     /// Port that speaks first, then sends back each byte.
     pub server_first: u16,
+    /// Connections that each listener serves at a time, at least 1; more wait in the kernel's accept queue.
+    pub max_connections: usize,
     /// What is reported about the pod.
     pub pod: Pod,
 }
@@ -79,7 +85,17 @@ pub struct Server {
     tcp: TcpListener,
     server_first: TcpListener,
     addresses: Addresses,
+    max_connections: usize,
     pod: Arc<Pod>,
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What all connections share.
+#[derive(Debug, Clone)]
+struct Shared {
+    pod: Arc<Pod>,
+    grpc: grpc::Services,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +118,9 @@ impl Server {
         let (server_first, first_address) = listen(options.bind, options.server_first, "server-first TCP").await?;
         let addresses =
             Addresses { http: http_address, h2c: h2c_address, tcp: tcp_address, server_first: first_address };
-        Ok(Self { http, h2c, tcp, server_first, addresses, pod: Arc::new(options.pod.clone()) })
+        let max_connections = options.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let pod = Arc::new(options.pod.clone());
+        Ok(Self { http, h2c, tcp, server_first, addresses, max_connections, pod })
     }
 
     /// Where the peer listens.
@@ -113,6 +131,8 @@ impl Server {
     /// Serves until `shutdown` resolves; then accepts nothing more, lets what runs end, and cuts the rest after 5 s.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let (stop, stopped) = watch::channel(false);
+        let (grpc, health) = grpc::Services::new(&self.pod, stopped.clone()).await;
+        let shared = Shared { pod: self.pod, grpc };
         let mut listeners = JoinSet::new();
         for (listener, protocol) in [
             (self.http, Protocol::Http1),
@@ -120,9 +140,11 @@ impl Server {
             (self.tcp, Protocol::Tcp),
             (self.server_first, Protocol::ServerFirst),
         ] {
-            listeners.spawn(accept(listener, protocol, Arc::clone(&self.pod), stopped.clone()));
+            let places = Semaphore::new(self.max_connections);
+            listeners.spawn(accept(listener, protocol, shared.clone(), places, stopped.clone()));
         }
         shutdown.await;
+        grpc::end(&health).await;
         // No receiver is left only when every listener has ended already.
         let _ = stop.send(true);
         while listeners.join_next().await.is_some() {}
@@ -138,8 +160,14 @@ async fn listen(bind: IpAddr, port: u16, protocol: &'static str) -> Result<(TcpL
 }
 
 /// Accepts until the shutdown, then waits for its connections as long as [`DRAIN`] allows.
-async fn accept(listener: TcpListener, protocol: Protocol, pod: Arc<Pod>, mut stopped: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(
+    listener: TcpListener,
+    protocol: Protocol,
+    shared: Shared,
+    places: Semaphore,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let places = Arc::new(places);
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -156,9 +184,9 @@ async fn accept(listener: TcpListener, protocol: Protocol, pod: Arc<Pod>, mut st
         };
         match accepted {
             Ok((stream, source)) => {
-                let (pod, stopped) = (Arc::clone(&pod), stopped.clone());
+                let (shared, stopped) = (shared.clone(), stopped.clone());
                 connections.spawn(async move {
-                    serve_one(stream, source, protocol, &pod, stopped).await;
+                    serve_one(stream, source, protocol, &shared, stopped).await;
                     drop(place);
                 });
             }
@@ -179,16 +207,17 @@ async fn serve_one(
     stream: TcpStream,
     source: SocketAddr,
     protocol: Protocol,
-    pod: &Arc<Pod>,
+    shared: &Shared,
     stopped: watch::Receiver<bool>,
 ) {
     // Small answers must not wait for an acknowledgement; failure only costs latency.
     let _ = stream.set_nodelay(true);
     let ended = match protocol {
-        Protocol::Http1 => http::serve_http1(stream, source, pod, stopped).await,
-        Protocol::H2c => http::serve_h2c(stream, source, pod, stopped).await,
+        // Boxed, so that a connection pays for its own protocol only.
+        Protocol::Http1 => Box::pin(http::serve_http1(stream, source, shared, stopped)).await,
+        Protocol::H2c => Box::pin(http::serve_h2c(stream, source, shared, stopped)).await,
         Protocol::Tcp => raw::serve(stream, None, stopped).await.map_err(Into::into),
-        Protocol::ServerFirst => raw::serve(stream, Some(&raw::banner(pod)), stopped).await.map_err(Into::into),
+        Protocol::ServerFirst => raw::serve(stream, Some(raw::banner(&shared.pod)), stopped).await.map_err(Into::into),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, %source, ?protocol, "connection ended early");

@@ -1,5 +1,5 @@
 //! Generated messages and services of the wire: workload discovery, authorization, certificates, the node agent's
-//! socket and delta discovery.
+//! socket, delta discovery, and the test application.
 //!
 //! Everything below `gen/` comes from the definitions in `proto/` by `cargo xtask codegen`; a test compares them.
 //! The crate refuses to hold logic: conversions to the project's own model live where the model is fed.
@@ -12,6 +12,20 @@
     elided_lifetimes_in_paths,
     reason = "generated code keeps its generator's style"
 )]
+
+/// Packages of our own.
+pub mod aquifer {
+    /// The test application.
+    pub mod echo {
+        /// Version 1 of its service.
+        pub mod v1 {
+            include!("gen/aquifer.echo.v1.rs");
+
+            /// The encoded definition, for server reflection.
+            pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/aquifer.echo.v1.bin");
+        }
+    }
+}
 
 /// Packages below `istio`.
 pub mod istio {

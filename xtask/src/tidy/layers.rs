@@ -27,7 +27,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     (&["serde-saphyr"], &["config", "kinds", "lab", "aquifer"]),
     (&["h2"], &["hbone"]),
     (&["kube"], &["kinds", "controlplane", "node", "aquifer", "end-to-end"]),
-    (&["tonic"], &["proto", "xds", "identity", "controlplane", "ztunnel"]),
+    (&["tonic"], &["echo", "proto", "xds", "identity", "controlplane", "ztunnel"]),
     (&["papaya"], &["discovery"]),
 ];
 

@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::BoxError;
+
 /// One frame of filler.
 static FILLER: [u8; 16 * 1024] = [b'x'; 16 * 1024];
 
@@ -18,6 +20,8 @@ pub(super) enum Answer {
     Filler(u64),
     /// The request's body, frame by frame, without trailers.
     Back(Incoming),
+    /// A gRPC answer, with its trailers.
+    Grpc(tonic::body::Body),
 }
 
 impl Answer {
@@ -29,9 +33,9 @@ impl Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Filler(left) => {
@@ -40,7 +44,8 @@ impl Body for Answer {
                 let bytes = FILLER.get(..length).filter(|bytes| !bytes.is_empty());
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(Bytes::from_static(bytes)))))
             }
-            Self::Back(body) => Pin::new(body).poll_frame(context),
+            Self::Back(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Grpc(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
         }
     }
 
@@ -49,6 +54,7 @@ impl Body for Answer {
             Self::Text(text) => text.is_none(),
             Self::Filler(left) => *left == 0,
             Self::Back(body) => body.is_end_stream(),
+            Self::Grpc(body) => body.is_end_stream(),
         }
     }
 
@@ -57,6 +63,7 @@ impl Body for Answer {
             Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Self::Filler(left) => SizeHint::with_exact(*left),
             Self::Back(body) => body.size_hint(),
+            Self::Grpc(body) => body.size_hint(),
         }
     }
 }

@@ -1,4 +1,6 @@
 //! HTTP: one request in, one report out, over HTTP/1.1 and over HTTP/2 with prior knowledge.
+//!
+//! A request of HTTP/1.1 may ask for a WebSocket, one of HTTP/2 may be a gRPC call.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,9 +16,9 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::Pod;
 use super::answer::{Answer, count};
 use super::wish::Wish;
+use super::{BoxError, Pod, Shared, grpc, websocket};
 
 /// A client must have sent its request's headers by then.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
@@ -32,8 +34,6 @@ const HEADER_BUFFER: usize = 64 * 1024;
 
 /// Streams of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 256;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the peer saw of a request.
 #[derive(Debug, Serialize)]
@@ -53,49 +53,89 @@ const FIRST_REQUEST: Duration = Duration::from_millis(250);
 
 /// Which connection a request came on.
 #[derive(Debug, Clone, Copy)]
-struct Ends {
-    source: SocketAddr,
-    local: Option<SocketAddr>,
+pub(super) struct Ends {
+    pub(super) source: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
 }
 
 /// Serves one HTTP/1.1 connection until the client closes or `stopped` turns true.
 pub(super) async fn serve_http1(
     stream: TcpStream,
     source: SocketAddr,
-    pod: &Arc<Pod>,
+    shared: &Shared,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), BoxError> {
+    // No deadline: a connection on which nothing was sent yet costs next to nothing.
+    let is_ending = tokio::select! {
+        readable = stream.readable() => readable.map(|()| false)?,
+        _ = stopped.wait_for(|stop| *stop) => true,
+    };
+    if is_ending && tokio::time::timeout(FIRST_REQUEST, stream.readable()).await.is_err() {
+        return Ok(());
+    }
     let ends = Ends { source, local: stream.local_addr().ok() };
-    let service = service_fn(|request| answer(request, ends, Arc::clone(pod)));
+    let upgraded = websocket::Slot::default();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let accepted = upgraded.accept(&mut request);
+        let pod = Arc::clone(&shared.pod);
+        async move {
+            match accepted {
+                Some(accepted) => Ok(marked(accepted, ends, &pod)),
+                None => answer(request, ends, pod).await,
+            }
+        }
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
         .half_close(true)
         .max_buf_size(HEADER_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended.map_err(Into::into),
-        _ = stopped.wait_for(|stop| *stop) => {}
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    {
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            _ = stopped.wait_for(|stop| *stop) => None,
+        };
+        // A connection without a request yet would be closed at once, and the request that is on its way would be lost.
+        let ended = match ended {
+            None => tokio::time::timeout(FIRST_REQUEST, connection.as_mut()).await.ok(),
+            ended => ended,
+        };
+        match ended {
+            Some(ended) => ended?,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await?;
+            }
+        }
     }
-    // A connection without a request yet would be closed at once, and the request that is on its way would be lost.
-    if let Ok(ended) = tokio::time::timeout(FIRST_REQUEST, connection.as_mut()).await {
-        return ended.map_err(Into::into);
+    match upgraded.take() {
+        Some(upgrade) => websocket::serve(upgrade.await?, stopped).await,
+        None => Ok(()),
     }
-    connection.as_mut().graceful_shutdown();
-    connection.await.map_err(Into::into)
 }
 
 /// Serves one HTTP/2 connection until the client closes or `stopped` turns true.
 pub(super) async fn serve_h2c(
     stream: TcpStream,
     source: SocketAddr,
-    pod: &Arc<Pod>,
+    shared: &Shared,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), BoxError> {
     let ends = Ends { source, local: stream.local_addr().ok() };
-    let pod = Arc::clone(pod);
-    let service = service_fn(move |request| answer(request, ends, Arc::clone(&pod)));
+    let shared = shared.clone();
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move {
+            if grpc::is_call(&request) {
+                shared.grpc.answer(request, ends).await
+            } else {
+                answer(request, ends, shared.pod).await
+            }
+        }
+    });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -109,10 +149,15 @@ pub(super) async fn serve_h2c(
 }
 
 async fn answer(request: Request<Incoming>, ends: Ends, pod: Arc<Pod>) -> Result<Response<Answer>, Infallible> {
-    let mut response = match Wish::parse(request.uri().query(), request.headers()) {
+    let response = match Wish::parse(request.uri().query(), request.headers()) {
         Ok(wish) => granted(request, wish, ends, &pod).await,
         Err(refused) => plain(StatusCode::BAD_REQUEST, refused),
     };
+    Ok(marked(response, ends, &pod))
+}
+
+/// With the headers that every answer has.
+fn marked(mut response: Response<Answer>, ends: Ends, pod: &Pod) -> Response<Answer> {
     let headers = response.headers_mut();
     // A pod's name that is no header value is left out, not an error of the request.
     if let Ok(name) = HeaderValue::from_str(&pod.name) {
@@ -121,7 +166,7 @@ async fn answer(request: Request<Incoming>, ends: Ends, pod: Arc<Pod>) -> Result
     if let Ok(source) = HeaderValue::from_str(&ends.source.to_string()) {
         headers.insert("x-echo-source", source);
     }
-    Ok(response)
+    response
 }
 
 async fn granted(request: Request<Incoming>, wish: Wish, ends: Ends, pod: &Pod) -> Response<Answer> {

@@ -1,5 +1,9 @@
 //! The peer over real sockets on loopback, and the clients against it.
 
+mod grpc;
+mod idle;
+mod websocket;
+
 use std::net::Ipv4Addr;
 
 use ::http::Request;
@@ -20,8 +24,13 @@ struct Peer {
 }
 
 async fn peer() -> Peer {
+    peer_for(MAX_CONNECTIONS).await
+}
+
+async fn peer_for(max_connections: usize) -> Peer {
     let pod = Pod { name: "cart-1".to_owned(), namespace: "shop".to_owned(), ..Pod::default() };
-    let options = Options { bind: Ipv4Addr::LOCALHOST.into(), http: 0, h2c: 0, tcp: 0, server_first: 0, pod };
+    let bind = Ipv4Addr::LOCALHOST.into();
+    let options = Options { bind, http: 0, h2c: 0, tcp: 0, server_first: 0, max_connections, pod };
     let server = Server::bind(&options).await.unwrap();
     let addresses = server.addresses();
     let (stop, stopped) = oneshot::channel::<()>();
