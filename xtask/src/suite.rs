@@ -81,8 +81,10 @@ fn build(root: &Path) -> Result<()> {
 
 fn test(root: &Path, filter: &[&str], full: bool, counts: &mut Counts) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let searched = std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into(), peers::directory(root).join("bin")])
+    // The versions that were asked for go before whatever else the machine has.
+    let searched = std::iter::once(peers::directory(root).join("bin"))
+        .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin".into(), "/sbin".into()])
         .collect::<Vec<_>>();
     let mut command = Command::new(cargo());
     command
