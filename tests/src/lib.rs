@@ -1,4 +1,4 @@
-//! The whole thing, as its users meet it: the built `aquifer` command, real kubectl, curl and nft, and nothing of the
+//! The whole thing, as its users meet it: the built `aquifer` command, programs that others wrote, and nothing of the
 //! mesh's own code in between.
 //!
 //! Every test starts a lab with a name of its own and takes it down, also when it fails; at most two labs run at a time.
@@ -9,6 +9,8 @@
 mod demo;
 #[cfg(test)]
 mod enrolment;
+#[cfg(test)]
+mod envoy;
 #[cfg(test)]
 mod hosts;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What the tests stand on: the command, labs, traffic in labs, processes, and waiting with a deadline.
 
+pub(crate) mod authority;
+pub(crate) mod envoy;
 pub(crate) mod lab;
 pub(crate) mod load;
 pub(crate) mod processes;

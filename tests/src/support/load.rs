@@ -138,3 +138,14 @@ pub(crate) async fn burst(lab: &Lab, from: Place<'_>, url: &str) -> LoadReport {
     let last = said.lines().last().unwrap_or_default();
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{url}: {error}: {output:?}"))
 }
+
+/// HTTP requests of h2load, each of which must be answered with success.
+pub(crate) async fn h2load(lab: &Lab, from: Place<'_>, options: &[&str], url: &str, requests: u32) {
+    let number = requests.to_string();
+    let said = lab.must_exec(from, &[&["h2load", "-n", &number], options, &[url]].concat()).await;
+    let whole = format!(
+        "requests: {requests} total, {requests} started, {requests} done, {requests} succeeded, 0 failed, 0 errored, \
+         0 timeout"
+    );
+    assert!(said.contains(&whole) && said.contains(&format!("status codes: {requests} 2xx")), "{url}: {said}");
+}

@@ -121,15 +121,22 @@ pub(crate) fn is_root() -> bool {
 
 /// Whether these programs are installed; says which are not.
 pub(crate) fn has_peers(programs: &[&str]) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Pods find their programs in the system's directories whatever the caller's search path says.
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect();
-    let is_absent = |program: &&&str| !folders.iter().any(|folder| folder.join(program).is_file());
-    let absent: Vec<&str> = programs.iter().filter(is_absent).copied().collect();
+    let absent: Vec<&str> = programs.iter().filter(|program| find(program).is_none()).copied().collect();
     if !absent.is_empty() {
         skip(&format!("not installed: {}", absent.join(", ")));
     }
     absent.is_empty()
+}
+
+/// The path of an installed program, for pods: they search the system's directories alone.
+pub(crate) fn path_of(program: &str) -> String {
+    find(program).unwrap_or_else(|| panic!("{program} is not installed")).display().to_string()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// What a program printed.
