@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
 use crate::support::lab::{Lab, REDIRECTION, shop};
 use crate::support::program::text;
-use crate::support::{eventually, within};
+use crate::support::{PATIENCE, eventually, within};
 
 const PODS: &str = include_str!("../fixtures/shop.yaml");
 const DEPLOYED: &str = include_str!("../fixtures/deployed.yaml");
+const STREET: &str = include_str!("../fixtures/street.yaml");
 const MISSPELT: &str = include_str!("../fixtures/misspelt.yaml");
 const PORT_LEVEL: &str = include_str!("../fixtures/strict-but-8080.yaml");
 
@@ -74,4 +79,52 @@ async fn a_misspelt_field_is_refused_with_its_nearest_name() {
     let stored = lab.get("peerauthentication cart-ports -n shop").await;
     assert_eq!(stored["spec"]["portLevelMtls"]["8080"]["mode"], "DISABLE", "{stored}");
     assert!(lab.apply(PORT_LEVEL).await.contains("unchanged"), "applying it again changes nothing");
+}
+
+/// Runs a kubectl of another version than the tests' own, which must succeed; its output.
+async fn feed(lab: &Lab, program: &str, words: &str, input: &str) -> String {
+    let usual = lab.kubectl_command(words);
+    let mut command = Command::new(program);
+    command.args(usual.as_std().get_args()).kill_on_drop(true);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // One that reads no input may have ended already.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let output = ended.unwrap_or_else(|_| panic!("{program} {words} does not end")).unwrap();
+    assert!(output.status.success(), "{program} {words}: {output:?}");
+    text(&output.stdout)
+}
+
+#[tokio::test]
+async fn the_oldest_and_the_newest_kubectl_do_what_people_do_with_it() {
+    let Some(lab) = Lab::start(&["kubectl-oldest"]).await else { return };
+    let mut versions = Vec::new();
+    for program in ["kubectl-oldest", "kubectl"] {
+        let kubectl = async |words: &str| feed(&lab, program, words, "").await;
+        let version: Value = serde_json::from_str(&kubectl("version -o json").await).unwrap();
+        versions.push(version["clientVersion"]["gitVersion"].as_str().unwrap().to_owned());
+        assert!(version["serverVersion"]["gitVersion"].is_string(), "{version}");
+        assert!(feed(&lab, program, "apply -f -", STREET).await.contains("pod/outsider created"), "{program}");
+        kubectl("wait -n street --for=condition=Ready pod/outsider --timeout=30s").await;
+        kubectl("label namespace street istio.io/dataplane-mode=ambient").await;
+        let path = format!("{{.metadata.annotations.{}}}", REDIRECTION.replace('.', "\\."));
+        kubectl(&format!("wait -n street --for=jsonpath={path}=enabled pod/outsider --timeout=10s")).await;
+        assert!(kubectl("get pods -n street -o wide").await.contains("1/1"), "{program}");
+        assert!(kubectl("describe pod outsider -n street").await.contains("Captured"), "{program}");
+        assert!(kubectl("logs outsider -n street").await.contains("listening"), "{program}");
+        assert!(kubectl("api-resources").await.contains("authorizationpolicies"), "{program}");
+        kubectl("create serviceaccount somebody -n street").await;
+        let token = kubectl("create token somebody -n street --audience istio-ca").await;
+        assert_eq!(token.trim().split('.').count(), 3, "{program}: {token}");
+        kubectl("create configmap notes -n street --from-literal=note=seen").await;
+        kubectl("patch configmap notes -n street --type merge -p {\"data\":{\"note\":\"again\"}}").await;
+        assert_eq!(kubectl("get configmap notes -n street -o jsonpath={.data.note}").await, "again", "{program}");
+        // It waits until they are gone.
+        feed(&lab, program, "delete -f - --timeout=20s", STREET).await;
+    }
+    assert_ne!(versions[0], versions[1], "two versions");
 }

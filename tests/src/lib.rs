@@ -6,6 +6,8 @@
 //! The crate refuses to know the mesh's libraries: what cannot be seen from outside is for their own tests.
 
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod enrolment;
@@ -25,6 +27,8 @@ mod pods;
 mod policy;
 #[cfg(test)]
 mod restarts;
+#[cfg(test)]
+mod rules;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
