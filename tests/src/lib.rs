@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod coredns;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod enrolment;
