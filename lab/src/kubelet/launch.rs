@@ -4,13 +4,15 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use linux::NetNs;
 use linux::mount::Mount;
 use linux::process::{Confinement, Mounts, Signal, confine, kill, kill_group, mount_namespace_of};
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
 use super::image::Program;
 use super::roster::Process;
@@ -59,7 +61,7 @@ pub(crate) fn start(plan: Plan) -> io::Result<Running> {
         parent_death: None,
     };
     let report = confine(&mut command, &confinement)?;
-    let child = Command::from(command).spawn().map_err(|error| report.explain(error))?;
+    let child = spawn(Command::from(command)).map_err(|error| report.explain(error))?;
     let pid = child.id().ok_or_else(|| io::Error::other("the process ended before it began"))?;
     // A program that has ended already has no namespaces to enter any more; that is not an error.
     let process = mount_namespace_of(pid).ok().map(|mounts| Process {
@@ -148,5 +150,64 @@ pub(crate) fn enter(
         parent_death: None,
     };
     let report = confine(&mut command, &confinement)?;
-    Command::from(command).kill_on_drop(true).spawn().map_err(|error| report.explain(error))
+    let mut command = Command::from(command);
+    command.kill_on_drop(true);
+    spawn(command).map_err(|error| report.explain(error))
+}
+
+/// What the thread does that starts programs.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Programs that wait for that thread; more wait to be put down.
+const WAITING: usize = 64;
+
+/// Starts a program from a thread that lasts as long as this process.
+///
+/// Programs that ask the kernel to end them with their parent, as Envoy does, mean the thread that started them, and
+/// those of a runtime's pool come and go.
+fn spawn(mut command: Command) -> io::Result<Child> {
+    static STARTER: OnceLock<Option<SyncSender<Job>>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (jobs, waiting) = sync_channel::<Job>(WAITING);
+        let work = move || waiting.into_iter().for_each(|job| job());
+        std::thread::Builder::new().name("starter".to_owned()).spawn(work).ok().map(|_lasting| jobs)
+    });
+    let is_over = || io::Error::other("there is no thread to start programs from");
+    let runtime = Handle::current();
+    let (sender, started) = sync_channel(1);
+    let job = move || {
+        let _runtime = runtime.enter();
+        // Whoever asked waits for it.
+        let _ = sender.send(command.spawn());
+    };
+    starter.as_ref().and_then(|starter| starter.send(Box::new(job)).ok()).ok_or_else(is_over)?;
+    started.recv().map_err(|_| is_over())?
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_program_that_ends_with_its_parent_outlives_the_thread_that_asked_for_it() {
+        let runtime = Handle::current();
+        let short_lived = std::thread::spawn(move || {
+            let _runtime = runtime.enter();
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "TERM", "sh", "-c", "echo asked; read word; echo $word"]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+            let mut child = spawn(command).unwrap();
+            let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+            let asked = runtime.block_on(output.next_line());
+            assert_eq!(asked.unwrap().as_deref(), Some("asked"), "the kernel knows what it wants");
+            (child, output)
+        });
+        let (mut child, mut output) = short_lived.join().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"alive\n").await.unwrap();
+        assert_eq!(output.next_line().await.unwrap().as_deref(), Some("alive"));
+        assert!(child.wait().await.unwrap().success());
+    }
 }
