@@ -121,6 +121,20 @@ fn an_authority_comes_back_from_pem() {
 }
 
 #[test]
+fn answers_name_further_roots_once_each() {
+    let (own, other) = (authority(), authority());
+    let own_root = own.roots_pem().to_owned();
+    let both = own.trusting(&format!("{}{}{own_root}", other.roots_pem(), other.roots_pem())).unwrap();
+    assert_eq!(both.roots_pem(), format!("{own_root}{}", other.roots_pem()));
+    let request = CertificateRequest::generate(&cart()).unwrap();
+    let chain = both.sign_csr(request.csr_pem(), &cart(), HOUR).unwrap();
+    assert_eq!(chain[1], both.roots_pem());
+    assert_eq!(both.to_pem().certificate, own_root, "only its own is kept of it");
+    let garbage = format!("{}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", other.roots_pem());
+    assert!(matches!(other.trusting(&garbage).unwrap_err(), TlsError::Malformed { .. }));
+}
+
+#[test]
 fn an_authority_needs_its_own_key_and_a_ca_certificate() {
     let (one, other) = (authority().to_pem(), authority().to_pem());
     let leaf = TestCa::new().issue(&[CART]);

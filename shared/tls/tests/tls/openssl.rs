@@ -232,3 +232,29 @@ async fn an_openssl_server_of_another_identity_is_left_at_once() {
     let error = timeout(DEADLINE, tls::connect(stream, &client, &[identity(CART)])).await.unwrap().unwrap_err();
     assert!(matches!(error, TlsError::Peer(Refusal::IdentityMismatch { .. })), "{error}");
 }
+
+#[tokio::test]
+async fn an_authority_is_read_whatever_the_layout_of_its_key() {
+    let Some(world) = World::new().await else { return };
+    let read = |name: &str| std::fs::read_to_string(world.path(name)).unwrap();
+    for (make, layout) in [
+        ("genrsa -traditional -out key 2048", "BEGIN RSA PRIVATE KEY"),
+        ("genrsa -out key 2048", "BEGIN PRIVATE KEY"),
+        ("ecparam -name prime256v1 -genkey -noout -out key", "BEGIN EC PRIVATE KEY"),
+        ("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key", "BEGIN PRIVATE KEY"),
+    ] {
+        world.run_well(make).await;
+        assert!(read("key").contains(layout), "{make}");
+        world.run_well("req -x509 -new -key key -out ca -days 1 -subj /O=test").await;
+        // What is kept of it is read again, and is the same.
+        let kept =
+            Authority::from_pem(&read("ca"), &read("key")).unwrap_or_else(|error| panic!("{make}: {error}")).to_pem();
+        let authority = Authority::from_pem(&kept.certificate, &kept.key).unwrap();
+        assert!(authority.to_pem() == kept, "{make}");
+        let request = CertificateRequest::generate(&identity(CART)).unwrap();
+        let chain = authority.sign_csr(request.csr_pem(), &identity(CART), HOUR).unwrap();
+        world.write("leaf", &chain[0]);
+        assert!(world.run_well("verify -CAfile ca leaf").await.contains("leaf: OK"), "{make}");
+        request.complete(&chain).unwrap();
+    }
+}
