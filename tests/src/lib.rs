@@ -30,6 +30,8 @@ mod policy;
 #[cfg(test)]
 mod restarts;
 #[cfg(test)]
+mod rolling;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod support;

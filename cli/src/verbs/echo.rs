@@ -69,6 +69,9 @@ struct ServerArgs {
     /// Connections that each port serves at a time; more wait.
     #[arg(long, value_name = "N", env = "ECHO_MAX_CONNECTIONS", default_value_t = ::echo::MAX_CONNECTIONS)]
     max_connections: usize,
+    /// Go on serving so long after being told to end: whoever sends requests here learns of it a moment later.
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
+    linger: Duration,
     /// The name that is reported.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "")]
     pod_name: String,
@@ -190,6 +193,11 @@ async fn serve(args: ServerArgs) -> Result<ExitCode> {
     server
         .serve(async {
             signals.next().await;
+            tokio::select! {
+                () = tokio::time::sleep(args.linger) => {}
+                // Told twice.
+                _ = signals.next() => {}
+            }
         })
         .await;
     Ok(ExitCode::SUCCESS)
