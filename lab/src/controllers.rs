@@ -3,7 +3,7 @@
 //!
 //! Each loop looks at the present objects and takes the next steps towards what they ask for, whatever happened
 //! before: nothing is remembered between two rounds, and a step that failed is tried again.
-//! Rounds follow each other only when an object of interest has changed.
+//! A round follows when an object of interest has changed, or after some seconds for the sake of deadlines.
 
 mod deployments;
 mod endpoints;
@@ -15,21 +15,24 @@ mod scheduler;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::{Metadata, Resource};
+use serde_json::json;
 
-use crate::api::{Client, Status};
+use crate::api::{Client, Key, Patch, Status};
 
 /// After a round that is not done, the next one comes even if nothing changes.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// After any round, as deadlines pass without a change.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Runs every controller until the API server behind `client` stops.
 pub async fn run(client: Client) {
     let mut changes = client.changes();
     loop {
-        let is_done = round(&client);
-        let change = changes.next();
-        let changed = if is_done { change.await } else { tokio::time::timeout(RETRY, change).await.unwrap_or(true) };
-        if !changed {
+        let pause = if round(&client) { LOOK } else { RETRY };
+        if !tokio::time::timeout(pause, changes.next()).await.unwrap_or(true) {
             return;
         }
     }
@@ -55,14 +58,59 @@ fn round(client: &Client) -> bool {
     is_done
 }
 
-/// Whether the object is controlled by the one with this uid.
-fn is_controlled_by(metadata: &ObjectMeta, uid: Option<&str>) -> bool {
-    let owners = metadata.owner_references.iter().flatten();
-    owners.filter(|owner| owner.controller == Some(true)).any(|owner| Some(owner.uid.as_str()) == uid)
+/// The objects that an owner controls. Those of nobody that its selector matches become its own, and those that it no
+/// longer matches are let go
+/// ([rules](https://github.com/kubernetes/design-proposals-archive/blob/main/api-machinery/controller-ref.md)).
+fn claim<'a, O: Resource, K: Key + Metadata<Ty = ObjectMeta>>(
+    client: &Client,
+    owner: &ObjectMeta,
+    selector: &LabelSelector,
+    objects: &'a [K],
+) -> Result<Vec<&'a K>, Status> {
+    let mut owned = Vec::new();
+    for object in objects.iter().filter(|object| object.metadata().namespace == owner.namespace) {
+        let metadata = object.metadata();
+        let mut owners = metadata.owner_references.clone().unwrap_or_default();
+        let controller = owners.iter().position(|owner| owner.controller == Some(true));
+        let is_own = controller.and_then(|at| owners.get(at)).map(|found| Some(&found.uid) == owner.uid.as_ref());
+        let is_ending = metadata.deletion_timestamp.is_some();
+        match (is_own, selects(selector, metadata)) {
+            (Some(true), is_selected) if is_selected || is_ending => {
+                owned.push(object);
+                continue;
+            }
+            (Some(true), _) => owners.retain(|found| Some(&found.uid) != owner.uid.as_ref()),
+            (None, true) if !is_ending => {
+                owners.extend(controlled_by::<O>(owner));
+                owned.push(object);
+            }
+            _ => continue,
+        }
+        let own = json!({"resourceVersion": metadata.resource_version, "ownerReferences": owners});
+        let name = metadata.name.as_deref().unwrap_or_default();
+        client.patch::<K>(metadata.namespace.as_deref(), name, &Patch::Merge(json!({"metadata": own})))?;
+    }
+    Ok(owned)
 }
 
-/// Names `owner` as the controller of an object to be made.
-fn controlled_by<K: k8s_openapi::Resource>(owner: &ObjectMeta) -> Vec<OwnerReference> {
+/// Whether a selector matches an object's labels.
+fn selects(selector: &LabelSelector, metadata: &ObjectMeta) -> bool {
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    let equal = selector.match_labels.iter().flatten().all(|(key, value)| label(key) == Some(value));
+    equal
+        && selector.match_expressions.iter().flatten().all(|term| {
+            let is_in = |value: &String| term.values.as_ref().is_some_and(|values| values.contains(value));
+            match (term.operator.as_str(), label(&term.key)) {
+                ("Exists", found) => found.is_some(),
+                ("DoesNotExist", found) => found.is_none(),
+                ("NotIn", found) => !found.is_some_and(is_in),
+                (_, found) => found.is_some_and(is_in),
+            }
+        })
+}
+
+/// Names `owner` as the controller of an object.
+fn controlled_by<K: Resource>(owner: &ObjectMeta) -> Vec<OwnerReference> {
     vec![OwnerReference {
         api_version: K::API_VERSION.into(),
         kind: K::KIND.into(),
@@ -75,8 +123,14 @@ fn controlled_by<K: k8s_openapi::Resource>(owner: &ObjectMeta) -> Vec<OwnerRefer
 
 /// Whether the pod says that it is ready.
 fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    ready_since(pod).is_some()
+}
+
+/// Since when the pod says that it is ready, if it does; it may leave the time open.
+fn ready_since(pod: &Pod) -> Option<Option<jiff::Timestamp>> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
+    Some(ready.last_transition_time.as_ref().map(|time| time.0))
 }
 
 /// Whether the pod will not run again.

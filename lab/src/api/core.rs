@@ -108,7 +108,8 @@ impl Core {
     /// Creates an object; the target's name is not used.
     pub(crate) fn create(&self, target: Target<'_>, body: Value, write: Write) -> Result<Written, Status> {
         let kind = target.kind;
-        let (mut object, warnings) = intake::read(kind, target.version, body, write.validation)?;
+        let (mut object, mut warnings) = intake::read(kind, target.version, body, write.validation)?;
+        warnings.extend(kind.caveat().map(str::to_owned));
         locate(target, &mut object)?;
         kind::to_kept(kind, &mut object);
         self.write(|store| {

@@ -1,7 +1,9 @@
 //! Defaults that users see: what an object says after it was written without saying it.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
@@ -28,6 +30,14 @@ pub(crate) fn apply(kind: &Kind, object: &mut Value) {
         service(entry(fields(object), "spec"));
     } else if kind.is::<Secret>() {
         secret(fields(object));
+    } else if kind.is::<HorizontalPodAutoscaler>() {
+        let usage = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}});
+        let metrics = json!([{"type": "Resource", "resource": usage}]);
+        set(entry(fields(object), "spec"), &[("minReplicas", json!(1)), ("metrics", metrics)]);
+    } else if kind.is::<NetworkPolicy>() {
+        let spec = entry(fields(object), "spec");
+        let types = if spec.contains_key("egress") { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+        set(spec, &[("policyTypes", types)]);
     }
 }
 

@@ -6,10 +6,13 @@ use std::sync::LazyLock;
 
 use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as NewEvent;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kinds::table;
 use serde::Serialize;
@@ -63,7 +66,17 @@ impl Kind {
 
     /// Whether `metadata.generation` counts changes of the specification.
     pub(crate) fn has_generation(&self) -> bool {
-        self.is_custom() || self.is::<Pod>() || self.group == "apps"
+        self.is_custom() || self.is::<Pod>() || ["apps", "policy", "networking.k8s.io"].contains(&self.group)
+    }
+
+    /// What whoever creates such an object must know: it is kept and shown, and nothing acts on it.
+    pub(crate) fn caveat(&self) -> Option<&'static str> {
+        Some(match self.kind {
+            "HorizontalPodAutoscaler" => "this lab keeps HorizontalPodAutoscalers, but scales nothing by them",
+            "PodDisruptionBudget" => "this lab keeps PodDisruptionBudgets, but holds no deletion of a pod to them",
+            "NetworkPolicy" => "this lab keeps NetworkPolicies, but does not enforce them",
+            _ => return None,
+        })
     }
 
     /// Fields that a field selector may name, beside `metadata.name` and `metadata.namespace`.
@@ -141,8 +154,11 @@ static TABLE: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         built_in::<Deployment>(),
         built_in::<ReplicaSet>(),
         built_in::<CustomResourceDefinition>(),
+        built_in::<HorizontalPodAutoscaler>(),
+        built_in::<PodDisruptionBudget>(),
+        built_in::<NetworkPolicy>(),
     ]);
-    // Built-in kinds that nothing in the lab acts on (DaemonSet, Job) are not served, rather than kept without effect.
+    // Kinds that make pods, and that nothing in the lab acts on (DaemonSet, Job), are not served.
     let core = table::CORE
         .iter()
         .chain([&DEFINITION])

@@ -33,6 +33,12 @@ pub(crate) fn apply(kind: &Kind, object: &mut Value, patch: &Patch) -> Result<()
         }
         Patch::Strategic(patch) => {
             require_object(patch)?;
+            // The one object of a core kind that is replaced as a whole (`patchStrategy` of its Go type).
+            if let ("PodDisruptionBudget", Some(_), Some(selector)) =
+                (kind.kind, patch.pointer("/spec/selector"), object.pointer_mut("/spec/selector"))
+            {
+                *selector = Value::Null;
+            }
             strategic(kind.kind, object, patch);
         }
         Patch::Json(patch) => json(object, patch)?,

@@ -1,7 +1,9 @@
 //! What an object must satisfy beyond its types: names, labels and the few rules of built-in kinds that users trip over.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::Value;
 
 use super::Status;
@@ -26,6 +28,20 @@ pub(crate) fn check(kind: &Kind, object: &Value) -> Result<(), Status> {
         check_service(object, &mut broken);
     } else if kind.is::<Deployment>() || kind.is::<ReplicaSet>() {
         check_workload(object, &mut broken);
+    } else if kind.is::<HorizontalPodAutoscaler>() {
+        let number = |field: &str| object.pointer(field).and_then(Value::as_i64).unwrap_or(0);
+        let (least, most) = (number("/spec/minReplicas"), number("/spec/maxReplicas"));
+        if most < 1 || most < least {
+            let why = "must be greater than 0 and not less than spec.minReplicas";
+            broken.push(format!("spec.maxReplicas: Invalid value: {most}: {why}"));
+        }
+        if text(object, "/spec/scaleTargetRef/name").is_empty() {
+            broken.push("spec.scaleTargetRef.name: Required value".into());
+        }
+    } else if kind.is::<PodDisruptionBudget>()
+        && ["/spec/minAvailable", "/spec/maxUnavailable"].iter().all(|field| object.pointer(field).is_some())
+    {
+        broken.push("spec: Invalid value: minAvailable and maxUnavailable cannot be both set".into());
     }
     if broken.is_empty() { Ok(()) } else { Err(Status::invalid(&kind.qualified(), name, list(&broken))) }
 }

@@ -92,8 +92,16 @@ impl Status {
 
     /// 422: the object breaks a rule; `resource` is the kind with its group (`Deployment.apps`).
     pub fn invalid(resource: &str, name: &str, why: impl std::fmt::Display) -> Self {
+        let why = why.to_string();
         let message = format!("{resource} {name:?} is invalid: {why}");
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(resource, name)
+        let mut status = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(resource, name);
+        // kubectl shows nothing but the causes.
+        let (field, said) = why.split_once(": ").filter(|(field, _)| !field.contains(' ')).unwrap_or(("", &why));
+        let cause = json!({"reason": "FieldValueInvalid", "field": field, "message": said});
+        if let Some(Value::Object(details)) = status.more.as_deref_mut().and_then(|more| more.get_mut("details")) {
+            details.insert("causes".into(), json!([cause]));
+        }
+        status
     }
 
     /// 503: what would answer is not there yet.

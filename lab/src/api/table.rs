@@ -8,9 +8,6 @@ use serde_json::{Value, json};
 use super::kind::Kind;
 use super::store::{Object, text};
 
-/// A column: its title, whether only `-o wide` shows it, and the cell.
-type Column = (&'static str, bool, fn(&Value) -> Value);
-
 /// How much of each object goes along with its row (`includeObject`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Include {
@@ -28,13 +25,14 @@ pub(crate) fn table(kind: &Kind, objects: &[Object], include: Include, metadata:
     let columns = columns::of(kind);
     let definitions: Vec<_> = columns
         .iter()
-        .map(|(name, is_wide, _)| {
-            let format = if *name == "Name" { "name" } else { "" };
-            json!({"name": name, "type": "string", "format": format, "description": "", "priority": i32::from(*is_wide)})
+        .map(|column| {
+            let (name, priority) = (column.title, i32::from(column.is_wide));
+            let format = if name == "Name" { "name" } else { "" };
+            json!({"name": name, "type": "string", "format": format, "description": "", "priority": priority})
         })
         .collect();
     let row = |object: &Object| {
-        let cells: Vec<_> = columns.iter().map(|(_, _, cell)| cell(object)).collect();
+        let cells: Vec<_> = columns.iter().map(|column| column.cell(object)).collect();
         let object = match include {
             Include::None => Value::Null,
             Include::Metadata => partial(object),

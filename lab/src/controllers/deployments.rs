@@ -1,72 +1,97 @@
 //! Deployments: one ReplicaSet per pod template, and a rolling change from one to the next.
 
-use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde_json::json;
+mod progress;
+mod template;
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+
+use self::template::HASH;
 use super::rollout::{self, Size, Strategy};
-use super::{controlled_by, first_failure, is_controlled_by};
+use super::{claim, controlled_by, first_failure};
 use crate::api::{Client, DeleteOptions, Patch, Selection, Status, digest};
 
-/// The label that tells the pods of two templates apart.
-const HASH: &str = "pod-template-hash";
-
-/// Counts the templates of a Deployment, for `kubectl rollout history`.
+/// Counts the templates of a Deployment, for `kubectl rollout history` and `undo`.
 const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// Annotations that a ReplicaSet does not take over from its Deployment; others, as the cause of a change, it does.
+const OWN: &[&str] = &[REVISION, "kubectl.kubernetes.io/last-applied-configuration"];
 
 pub(super) fn reconcile(client: &Client) -> Result<(), Status> {
     let deployments: Vec<Deployment> = client.list(&Selection::default())?;
     let sets: Vec<ReplicaSet> = client.list(&Selection::default())?;
     let living = deployments.iter().filter(|deployment| deployment.metadata.deletion_timestamp.is_none());
     first_failure(living.map(|deployment| {
-        let owned = |set: &&ReplicaSet| {
-            set.metadata.namespace == deployment.metadata.namespace
-                && is_controlled_by(&set.metadata, deployment.metadata.uid.as_deref())
-        };
-        one(client, deployment, sets.iter().filter(owned).collect())
+        let Some(spec) = &deployment.spec else { return Ok(()) };
+        let owned = claim::<Deployment, _>(client, &deployment.metadata, &spec.selector, &sets)?;
+        one(client, deployment, spec, owned)
     }))
 }
 
-fn one(client: &Client, deployment: &Deployment, sets: Vec<&ReplicaSet>) -> Result<(), Status> {
-    let Some(spec) = &deployment.spec else { return Ok(()) };
-    let template = serde_json::to_string(&spec.template).map_err(|error| Status::bad_request(error.to_string()))?;
-    let hash = digest(&template);
-    let (current, mut old): (Vec<_>, Vec<_>) = sets.into_iter().partition(|set| label(set) == Some(&hash));
-    let is_paused = spec.paused == Some(true);
+fn one(client: &Client, deployment: &Deployment, spec: &DeploymentSpec, sets: Vec<&ReplicaSet>) -> Result<(), Status> {
+    let wanted = template::canonical(&spec.template)?;
+    let has_template = |set: &&ReplicaSet| {
+        let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        template.is_some_and(|template| template::canonical(template).is_ok_and(|template| template == wanted))
+    };
+    let (mut same, mut old): (Vec<_>, Vec<_>) = sets.into_iter().partition(has_template);
+    same.sort_by_key(|set| set.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    old.sort_by_key(|set| revision(set));
+    let mut same = same.into_iter();
     let created;
-    let current = match current.first() {
-        Some(current) => *current,
-        None if is_paused => return report(client, deployment, None, &old),
+    let current = match same.next() {
+        Some(current) => Some(current),
+        None if spec.paused == Some(true) => None,
         None => {
-            created = create(client, deployment, spec, (&hash, next_revision(&old)))?;
-            &created
+            created = create(client, deployment, spec, (&digest(&wanted.to_string()), next_revision(&old)))?;
+            Some(&created)
         }
     };
-    let current_revision = revision(current);
-    old.sort_by_key(|set| revision(set));
-    if !is_paused {
-        let sizes: Vec<_> = old.iter().map(|set| size(set)).collect();
-        let replicas = spec.replicas.unwrap_or(1);
-        let (new, older) = rollout::next(replicas, strategy(spec), size(current), &sizes);
-        scale(client, current, new)?;
-        for (set, wanted) in old.iter().zip(older) {
-            scale(client, set, wanted)?;
-        }
-        mark_revision(client, deployment, current, current_revision.max(next_revision(&old)))?;
-        forget(client, spec, &old)?;
+    old.extend(same);
+    match current {
+        Some(current) if spec.paused != Some(true) => roll(client, deployment, spec, (current, &old))?,
+        current => scale_paused(client, spec, &old.iter().copied().chain(current).collect::<Vec<_>>())?,
     }
-    report(client, deployment, Some(current), &old)
+    progress::report(client, deployment, spec, (current, &old))
 }
 
-fn label(set: &ReplicaSet) -> Option<&String> {
-    set.metadata.labels.as_ref().and_then(|labels| labels.get(HASH))
+/// Takes the next steps towards pods of the current template alone.
+fn roll(
+    client: &Client,
+    deployment: &Deployment,
+    spec: &DeploymentSpec,
+    (current, old): (&ReplicaSet, &[&ReplicaSet]),
+) -> Result<(), Status> {
+    let sizes: Vec<_> = old.iter().map(|set| size(set)).collect();
+    let (new, older) = rollout::next(spec.replicas.unwrap_or(1), strategy(spec), size(current), &sizes);
+    scale(client, current, new)?;
+    for (set, wanted) in old.iter().zip(older) {
+        scale(client, set, wanted)?;
+    }
+    mark(client, deployment, current, revision(current).max(next_revision(old)))?;
+    forget(client, spec, old)
+}
+
+/// While a rollout is paused, only the number of pods of a single template follows.
+fn scale_paused(client: &Client, spec: &DeploymentSpec, sets: &[&ReplicaSet]) -> Result<(), Status> {
+    let mut active = sets.iter().filter(|set| size(set).wanted > 0);
+    let only = match (active.next(), active.next()) {
+        (Some(only), None) => Some(only),
+        (None, _) => sets.iter().max_by_key(|set| revision(set)),
+        (Some(_), Some(_)) => None,
+    };
+    only.map_or(Ok(()), |set| scale(client, set, spec.replicas.unwrap_or(1)))
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a String> {
+    metadata.annotations.as_ref().and_then(|annotations| annotations.get(name))
 }
 
 fn revision(set: &ReplicaSet) -> i64 {
-    let text = set.metadata.annotations.as_ref().and_then(|annotations| annotations.get(REVISION));
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    annotation(&set.metadata, REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn next_revision(old: &[&ReplicaSet]) -> i64 {
@@ -99,7 +124,6 @@ fn create(
     spec: &DeploymentSpec,
     (hash, revision): (&str, i64),
 ) -> Result<ReplicaSet, Status> {
-    let name = deployment.metadata.name.as_deref().unwrap_or_default();
     let mut template = spec.template.clone();
     let template_metadata = template.metadata.get_or_insert_default();
     template_metadata.labels.get_or_insert_default().insert(HASH.into(), hash.into());
@@ -108,48 +132,60 @@ fn create(
     selector.match_labels.get_or_insert_default().insert(HASH.into(), hash.into());
     client.create(&ReplicaSet {
         metadata: ObjectMeta {
-            name: Some(format!("{name}-{hash}")),
+            name: Some(format!("{}-{hash}", name(&deployment.metadata))),
             namespace: deployment.metadata.namespace.clone(),
             labels,
-            annotations: Some([(REVISION.to_owned(), revision.to_string())].into()),
+            annotations: Some(inherited(deployment, revision)),
             owner_references: Some(controlled_by::<Deployment>(&deployment.metadata)),
             ..ObjectMeta::default()
         },
         spec: Some(ReplicaSetSpec {
             replicas: Some(0),
+            min_ready_seconds: spec.min_ready_seconds,
             selector,
             template: Some(template),
-            ..ReplicaSetSpec::default()
         }),
         status: None,
     })
+}
+
+fn inherited(deployment: &Deployment, revision: i64) -> BTreeMap<String, String> {
+    let mut annotations = deployment.metadata.annotations.clone().unwrap_or_default();
+    annotations.retain(|name, _| !OWN.contains(&name.as_str()));
+    annotations.insert(REVISION.into(), revision.to_string());
+    annotations
 }
 
 fn scale(client: &Client, set: &ReplicaSet, replicas: i32) -> Result<(), Status> {
     if size(set).wanted == replicas {
         return Ok(());
     }
-    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    client.patch::<ReplicaSet>(set.metadata.namespace.as_deref(), name(&set.metadata), &patch).map(drop)
+    change(client, set, json!({"spec": {"replicas": replicas}}))
+}
+
+fn change(client: &Client, set: &ReplicaSet, patch: Value) -> Result<(), Status> {
+    let (namespace, name) = (set.metadata.namespace.as_deref(), name(&set.metadata));
+    client.patch::<ReplicaSet>(namespace, name, &Patch::Merge(patch)).map(drop)
 }
 
 fn name(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
 }
 
-/// A template that comes back is the newest revision again.
-fn mark_revision(client: &Client, deployment: &Deployment, current: &ReplicaSet, revision: i64) -> Result<(), Status> {
-    let text = revision.to_string();
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {REVISION: text}}}));
-    let is_marked = |metadata: &ObjectMeta| {
-        metadata.annotations.as_ref().and_then(|annotations| annotations.get(REVISION)) == Some(&text)
-    };
-    let namespace = deployment.metadata.namespace.as_deref();
-    if !is_marked(&current.metadata) {
-        client.patch::<ReplicaSet>(namespace, name(&current.metadata), &patch)?;
+/// Writes down what the newest revision is and why it came about. A template that comes back is the newest again.
+fn mark(client: &Client, deployment: &Deployment, current: &ReplicaSet, revision: i64) -> Result<(), Status> {
+    let wanted = inherited(deployment, revision);
+    let is_marked = |(name, value): (&String, &String)| annotation(&current.metadata, name) == Some(value);
+    let is_ready_long = deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
+    let had = current.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
+    if !wanted.iter().all(is_marked) || had != is_ready_long {
+        let patch = json!({"metadata": {"annotations": wanted}, "spec": {"minReadySeconds": is_ready_long}});
+        change(client, current, patch)?;
     }
-    if !is_marked(&deployment.metadata) {
-        client.patch::<Deployment>(namespace, name(&deployment.metadata), &patch)?;
+    let text = revision.to_string();
+    if annotation(&deployment.metadata, REVISION) != Some(&text) {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {REVISION: text}}}));
+        client.patch::<Deployment>(deployment.metadata.namespace.as_deref(), name(&deployment.metadata), &patch)?;
     }
     Ok(())
 }
@@ -162,66 +198,4 @@ fn forget(client: &Client, spec: &DeploymentSpec, old: &[&ReplicaSet]) -> Result
         let namespace = set.metadata.namespace.as_deref();
         client.delete::<ReplicaSet>(namespace, name(&set.metadata), &DeleteOptions::default())
     }))
-}
-
-fn report(
-    client: &Client,
-    deployment: &Deployment,
-    current: Option<&ReplicaSet>,
-    old: &[&ReplicaSet],
-) -> Result<(), Status> {
-    let Some(spec) = &deployment.spec else { return Ok(()) };
-    let wanted = spec.replicas.unwrap_or(1);
-    let updated = current.map_or(0, |set| size(set).existing);
-    let all = || old.iter().copied().chain(current);
-    let existing: i32 = all().map(|set| size(set).existing).sum();
-    let available: i32 = all().map(|set| size(set).available).sum();
-    let missing = match strategy(spec) {
-        Strategy::Recreate => 0,
-        Strategy::Rolling { unavailable, .. } => unavailable,
-    };
-    let is_done = updated == wanted && existing == wanted && available == wanted;
-    let (is_available, progress) =
-        (available >= wanted - missing, if is_done { "NewReplicaSetAvailable" } else { "ReplicaSetUpdated" });
-    let before = deployment.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    let availability = if is_available { "MinimumReplicasAvailable" } else { "MinimumReplicasUnavailable" };
-    let conditions = vec![
-        condition(&before, "Available", is_available, availability),
-        condition(&before, "Progressing", true, progress),
-    ];
-    let status = DeploymentStatus {
-        replicas: Some(existing),
-        updated_replicas: Some(updated),
-        ready_replicas: Some(available),
-        available_replicas: Some(available),
-        unavailable_replicas: Some((wanted - available).max(0)),
-        observed_generation: deployment.metadata.generation,
-        conditions: Some(conditions),
-        ..DeploymentStatus::default()
-    };
-    if deployment.status.as_ref() == Some(&status) {
-        return Ok(());
-    }
-    let status = json!({"status": status});
-    let namespace = deployment.metadata.namespace.as_deref();
-    client.patch_status::<Deployment>(namespace, name(&deployment.metadata), &Patch::Merge(status)).map(drop)
-}
-
-/// A condition, with the time at which it last changed.
-fn condition(before: &[DeploymentCondition], kind: &str, is_true: bool, reason: &str) -> DeploymentCondition {
-    let status = if is_true { "True" } else { "False" };
-    let same = before.iter().find(|condition| condition.type_ == kind);
-    if let Some(same) = same.filter(|same| same.status == status && same.reason.as_deref() == Some(reason)) {
-        return same.clone();
-    }
-    let now = Some(Time(jiff::Timestamp::now()));
-    let changed = same.filter(|same| same.status == status).and_then(|same| same.last_transition_time.clone());
-    DeploymentCondition {
-        type_: kind.into(),
-        status: status.into(),
-        reason: Some(reason.into()),
-        message: None,
-        last_transition_time: changed.or_else(|| now.clone()),
-        last_update_time: now,
-    }
 }

@@ -1,5 +1,7 @@
 //! The controllers against the in-memory API server. There is no kubelet: the tests play it.
 
+mod rollouts;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};

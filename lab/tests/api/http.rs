@@ -218,6 +218,17 @@ async fn status_and_scale_are_parts_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_broken_rule_is_named_with_its_field() {
+    let lab = Lab::start();
+    let (status, refused) =
+        lab.call("POST", PODS, &json!({"metadata": {"name": "p"}, "spec": {"containers": []}})).await;
+    assert_eq!((status, &refused["details"]["kind"], &refused["details"]["name"]), (422, &json!("Pod"), &json!("p")));
+    let cause = json!({"reason": "FieldValueInvalid", "field": "spec.containers", "message": "Required value"});
+    assert_eq!(refused["details"]["causes"], json!([cause]));
+    lab.stop().await;
+}
+
+#[tokio::test]
 async fn collections_are_deleted_by_selector() {
     let lab = Lab::start();
     for name in ["a", "b"] {

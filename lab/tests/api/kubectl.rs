@@ -2,6 +2,7 @@
 //! Skipped where there is none.
 
 mod bodies;
+mod rollout;
 mod watching;
 
 use std::io::Write as _;

@@ -59,7 +59,7 @@ impl Kind {
             "extensions.istio.io" => &["istio-io", "extensions-istio-io"],
             "gateway.networking.k8s.io" => &["gateway-api"],
             "" if matches!(self.kind, "Pod" | "Service") => &["all"],
-            "apps" => &["all"],
+            "apps" | "autoscaling" => &["all"],
             _ => &[],
         }
     }
@@ -123,6 +123,9 @@ pub const CORE: &[Kind] = &[
     row("apps", CORE_V1, "ReplicaSet", "replicasets").short(&["rs"]),
     row("apps", CORE_V1, "DaemonSet", "daemonsets").short(&["ds"]),
     row("batch", CORE_V1, "Job", "jobs"),
+    row("autoscaling", &["v2"], "HorizontalPodAutoscaler", "horizontalpodautoscalers").short(&["hpa"]),
+    row("policy", CORE_V1, "PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]),
+    row("networking.k8s.io", CORE_V1, "NetworkPolicy", "networkpolicies").short(&["netpol"]).without_status(),
 ];
 
 const GATEWAY: &str = "gateway.networking.k8s.io";

@@ -9,7 +9,7 @@ use super::path::Address;
 use super::respond::{self, Body, Listing, warn};
 use super::{Call, Shape, body, list, log, method_not_allowed, review, stream};
 use crate::api::collect::Deleted;
-use crate::api::core::{Core, Part, Target, Write, Written};
+use crate::api::core::{Core, Part, Target, Written};
 use crate::api::selector::Selector;
 use crate::api::store::{Object, key, text};
 use crate::api::table::Include;
@@ -167,7 +167,7 @@ fn delete_one(
 /// The [Scale](https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resources/scale-v1/) of a Deployment or
 /// ReplicaSet.
 async fn scale(call: Call, target: Target<'_>) -> Result<Response<Body>, Status> {
-    let core = Arc::clone(&call.core);
+    let (core, write) = (Arc::clone(&call.core), call.query.write()?);
     let current = core.fetch(target)?;
     let mut scale = scale_of(&current);
     match call.method {
@@ -183,7 +183,7 @@ async fn scale(call: Call, target: Target<'_>) -> Result<Response<Body>, Status>
         return Err(Status::invalid("Scale.autoscaling", target.name, "spec.replicas: Required value"));
     };
     let version = text(&scale, "/metadata/resourceVersion").to_owned();
-    let written = core.modify(target, Part::Main, Write::default(), |object| {
+    let written = core.modify(target, Part::Main, write, |object| {
         let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}});
         patch::apply(target.kind, object, &crate::api::Patch::Merge(patch))
     })?;

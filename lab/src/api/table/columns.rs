@@ -1,189 +1,207 @@
-//! The columns of each kind.
+//! The columns of each kind: a table of titles and of what their cells show.
 
 use serde_json::Value;
 
-use super::{Column, age, since};
+use super::{age, since};
 use crate::api::kind::Kind;
 use crate::api::store::{items, text};
 
-pub(super) fn of(kind: &Kind) -> &'static [Column] {
-    match (kind.group, kind.kind) {
-        ("", "Namespace") => &[NAME, ("Status", false, |o| word(o, "/status/phase")), AGE],
-        ("", "Node") => NODE,
-        ("", "Pod") => POD,
-        ("", "Service") => SERVICE,
-        ("", "ConfigMap") => &[NAME, ("Data", false, |o| count(o, "/data")), AGE],
-        ("", "Secret") => &[NAME, ("Type", false, |o| word(o, "/type")), ("Data", false, |o| count(o, "/data")), AGE],
-        ("", "Event") => EVENT,
-        ("apiextensions.k8s.io", _) => &[NAME, ("Created At", false, |o| word(o, "/metadata/creationTimestamp"))],
-        ("discovery.k8s.io", _) => SLICE,
-        ("coordination.k8s.io", _) => &[NAME, ("Holder", false, |o| word(o, "/spec/holderIdentity")), AGE],
-        ("apps", "Deployment") => DEPLOYMENT,
-        ("apps", "ReplicaSet") => REPLICA_SET,
-        ("gateway.networking.k8s.io", "Gateway") => GATEWAY,
-        ("gateway.networking.k8s.io", "GatewayClass") => GATEWAY_CLASS,
-        ("gateway.networking.k8s.io", "HTTPRoute" | "GRPCRoute" | "TLSRoute") => {
-            &[NAME, ("Hostnames", false, |o| words(o, "/spec/hostnames")), AGE]
+/// A column.
+pub(super) struct Column {
+    pub(super) title: &'static str,
+    /// Only `-o wide` shows it.
+    pub(super) is_wide: bool,
+    cell: &'static str,
+}
+
+/// Kind and group, and the columns after the name: `TITLE=CELL`, with `*` behind the title of a wide one.
+///
+/// A cell is a JSON pointer: to text; with `?` to text that may be missing; with `#` to a number; with `|` to a map to be
+/// counted; with `{}` to labels; with `[]` to a list, alone or of what is behind it. `~` names a condition, `@` a
+/// function, and `-` shows nothing.
+const COLUMNS: &[(&str, &str)] = &[
+    ("Namespace", "Status=/status/phase, Age=@age"),
+    (
+        "Node",
+        "Status=@node status, Roles=@roles, Age=@age, Version=/status/nodeInfo/kubeletVersion, Internal-IP*=@address, \
+         External-IP*=-, OS-Image*=/status/nodeInfo/osImage?, Kernel-Version*=/status/nodeInfo/kernelVersion?, \
+         Container-Runtime*=/status/nodeInfo/containerRuntimeVersion?",
+    ),
+    (
+        "Pod",
+        "Ready=@pod ready, Status=@pod status, Restarts=@restarts, Age=@age, IP*=/status/podIP?, Node*=/spec/nodeName?, \
+         Nominated Node*=-, Readiness Gates*=-",
+    ),
+    (
+        "Service",
+        "Type=/spec/type, Cluster-IP=/spec/clusterIP?, External-IP=/spec/externalName?, Port(s)=@ports, Age=@age, \
+         Selector*=/spec/selector{}",
+    ),
+    ("ConfigMap", "Data=/data|, Age=@age"),
+    ("Secret", "Type=/type, Data=/data|, Age=@age"),
+    ("ServiceAccount", "Age=@age"),
+    (
+        "Event",
+        "Last Seen=@last seen, Type=/type, Reason=/reason, Object=@about, Source*=/source/component, Message=@message, \
+         First Seen*=@first seen, Count*=/count#, Name*=/metadata/name",
+    ),
+    ("CustomResourceDefinition.apiextensions.k8s.io", "Created At=/metadata/creationTimestamp"),
+    (
+        "EndpointSlice.discovery.k8s.io",
+        "AddressType=/addressType, Ports=/ports[]/port, Endpoints=/endpoints[]/addresses, Age=@age",
+    ),
+    ("Lease.coordination.k8s.io", "Holder=/spec/holderIdentity, Age=@age"),
+    (
+        "Deployment.apps",
+        "Ready=@ready, Up-to-date=/status/updatedReplicas#, Available=/status/availableReplicas#, Age=@age, \
+         Containers*=/spec/template/spec/containers[]/name, Images*=/spec/template/spec/containers[]/image, \
+         Selector*=/spec/selector/matchLabels{}",
+    ),
+    (
+        "ReplicaSet.apps",
+        "Desired=/spec/replicas#, Current=/status/replicas#, Ready=/status/readyReplicas#, Age=@age, \
+         Containers*=/spec/template/spec/containers[]/name, Images*=/spec/template/spec/containers[]/image, \
+         Selector*=/spec/selector/matchLabels{}",
+    ),
+    (
+        "HorizontalPodAutoscaler.autoscaling",
+        "Reference=@reference, Targets=@targets, MinPods=/spec/minReplicas#, MaxPods=/spec/maxReplicas#, \
+         Replicas=/status/currentReplicas#, Age=@age",
+    ),
+    (
+        "PodDisruptionBudget.policy",
+        "Min Available=/spec/minAvailable?, Max Unavailable=/spec/maxUnavailable?, \
+         Allowed Disruptions=/status/disruptionsAllowed#, Age=@age",
+    ),
+    ("NetworkPolicy.networking.k8s.io", "Pod-Selector=/spec/podSelector/matchLabels{}, Age=@age"),
+    (
+        "Gateway.gateway.networking.k8s.io",
+        "Class=/spec/gatewayClassName, Address=/status/addresses[]/value, Programmed=~Programmed, Age=@age",
+    ),
+    ("GatewayClass.gateway.networking.k8s.io", "Controller=/spec/controllerName, Accepted=~Accepted, Age=@age"),
+    ("HTTPRoute.gateway.networking.k8s.io", "Hostnames=/spec/hostnames[], Age=@age"),
+    ("GRPCRoute.gateway.networking.k8s.io", "Hostnames=/spec/hostnames[], Age=@age"),
+    ("TLSRoute.gateway.networking.k8s.io", "Hostnames=/spec/hostnames[], Age=@age"),
+    ("PeerAuthentication.security.istio.io", "Mode=/spec/mtls/mode, Age=@age"),
+    ("AuthorizationPolicy.security.istio.io", "Action=/spec/action, Age=@age"),
+    ("VirtualService.networking.istio.io", "Gateways=/spec/gateways[], Hosts=/spec/hosts[], Age=@age"),
+    ("DestinationRule.networking.istio.io", "Host=/spec/host, Age=@age"),
+    (
+        "ServiceEntry.networking.istio.io",
+        "Hosts=/spec/hosts[], Location=/spec/location, Resolution=/spec/resolution, Age=@age",
+    ),
+];
+
+/// The columns of a kind.
+pub(super) fn of(kind: &Kind) -> Vec<Column> {
+    let name = kind.qualified();
+    let row = COLUMNS.iter().find(|(of, _)| *of == name).map_or("Age=@age", |(_, columns)| *columns);
+    let own = row.split(", ").filter_map(|column| {
+        let (title, cell) = column.split_once('=')?;
+        let narrow = title.trim_end_matches('*');
+        Some(Column { title: narrow, is_wide: narrow != title, cell })
+    });
+    // Events are told apart by what they are about; their names say nothing.
+    let first = (name != "Event").then_some(Column { title: "Name", is_wide: false, cell: "/metadata/name" });
+    first.into_iter().chain(own).collect()
+}
+
+impl Column {
+    /// What the column shows of an object.
+    pub(super) fn cell(&self, object: &Value) -> Value {
+        let (cell, last) = self.cell.split_at(self.cell.len().saturating_sub(1));
+        let number = |pointer: &str| number(object, pointer);
+        match (self.cell.split_at_checked(1), last) {
+            (Some(("@", name)), _) => computed(name, object),
+            (Some(("~", kind)), _) => condition(object, kind),
+            (Some(("-", "")), _) => "<none>".into(),
+            (_, "?") => match object.pointer(cell) {
+                Some(Value::String(text)) => or_none(text),
+                Some(other) => other.to_string().into(),
+                None => "<none>".into(),
+            },
+            (_, "#") => number(cell).into(),
+            (_, "|") => object.pointer(cell).and_then(Value::as_object).map_or(0, serde_json::Map::len).into(),
+            (_, "}") => labels(object, cell.trim_end_matches('{')),
+            (_, "]") => {
+                let words: Vec<_> = items(object, cell.trim_end_matches('[')).cloned().collect();
+                if words.is_empty() { "".into() } else { Value::Array(words).to_string().into() }
+            }
+            _ => match self.cell.split_once("[]") {
+                Some((list, rest)) => joined(items(object, list).flat_map(|item| flat(item.pointer(rest)))),
+                None => text(object, self.cell).into(),
+            },
         }
-        ("security.istio.io", "PeerAuthentication") => &[NAME, ("Mode", false, |o| word(o, "/spec/mtls/mode")), AGE],
-        ("security.istio.io", "AuthorizationPolicy") => &[NAME, ("Action", false, |o| word(o, "/spec/action")), AGE],
-        ("networking.istio.io", "VirtualService") => &[
-            NAME,
-            ("Gateways", false, |o| words(o, "/spec/gateways")),
-            ("Hosts", false, |o| words(o, "/spec/hosts")),
-            AGE,
-        ],
-        ("networking.istio.io", "DestinationRule") => &[NAME, ("Host", false, |o| word(o, "/spec/host")), AGE],
-        ("networking.istio.io", "ServiceEntry") => &[
-            NAME,
-            ("Hosts", false, |o| words(o, "/spec/hosts")),
-            ("Location", false, |o| word(o, "/spec/location")),
-            ("Resolution", false, |o| word(o, "/spec/resolution")),
-            AGE,
-        ],
-        _ => &[NAME, AGE],
     }
 }
 
-const NAME: Column = ("Name", false, |object| text(object, "/metadata/name").into());
-const AGE: Column = ("Age", false, age);
+/// A scalar, or those of a list, as text.
+fn flat(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::Array(items)) => items.iter().flat_map(|item| flat(Some(item))).collect(),
+        Some(Value::String(text)) => vec![text.clone()],
+        Some(other) => vec![other.to_string()],
+        None => Vec::new(),
+    }
+}
 
-const POD: &[Column] = &[
-    NAME,
-    ("Ready", false, pod_ready),
-    ("Status", false, pod_status),
-    ("Restarts", false, |o| restarts(o).into()),
-    AGE,
-    ("IP", true, |o| or_none(text(o, "/status/podIP"))),
-    ("Node", true, |o| or_none(text(o, "/spec/nodeName"))),
-    ("Nominated Node", true, |_| "<none>".into()),
-    ("Readiness Gates", true, |_| "<none>".into()),
-];
-const NODE: &[Column] = &[
-    NAME,
-    ("Status", false, node_status),
-    ("Roles", false, node_roles),
-    AGE,
-    ("Version", false, |o| word(o, "/status/nodeInfo/kubeletVersion")),
-    ("Internal-IP", true, |o| {
-        let address = items(o, "/status/addresses").find(|address| text(address, "/type") == "InternalIP");
-        or_none(address.map(|address| text(address, "/address")).unwrap_or_default())
-    }),
-    ("External-IP", true, |_| "<none>".into()),
-    ("OS-Image", true, |o| or_unknown(text(o, "/status/nodeInfo/osImage"))),
-    ("Kernel-Version", true, |o| or_unknown(text(o, "/status/nodeInfo/kernelVersion"))),
-    ("Container-Runtime", true, |o| or_unknown(text(o, "/status/nodeInfo/containerRuntimeVersion"))),
-];
-const SERVICE: &[Column] = &[
-    NAME,
-    ("Type", false, |o| word(o, "/spec/type")),
-    ("Cluster-IP", false, |o| or_none(text(o, "/spec/clusterIP"))),
-    ("External-IP", false, |o| or_none(text(o, "/spec/externalName"))),
-    ("Port(s)", false, service_ports),
-    AGE,
-    ("Selector", true, |o| labels(o, "/spec/selector")),
-];
-const DEPLOYMENT: &[Column] = &[
-    NAME,
-    ("Ready", false, |o| format!("{}/{}", number(o, "/status/readyReplicas"), number(o, "/spec/replicas")).into()),
-    ("Up-to-date", false, |o| number(o, "/status/updatedReplicas").into()),
-    ("Available", false, |o| number(o, "/status/availableReplicas").into()),
-    AGE,
-    CONTAINERS,
-    IMAGES,
-    SELECTOR,
-];
-const REPLICA_SET: &[Column] = &[
-    NAME,
-    ("Desired", false, |o| number(o, "/spec/replicas").into()),
-    ("Current", false, |o| number(o, "/status/replicas").into()),
-    ("Ready", false, |o| number(o, "/status/readyReplicas").into()),
-    AGE,
-    CONTAINERS,
-    IMAGES,
-    SELECTOR,
-];
-const CONTAINERS: Column =
-    ("Containers", true, |o| joined(items(o, TEMPLATE).map(|container| text(container, "/name"))));
-const IMAGES: Column = ("Images", true, |o| joined(items(o, TEMPLATE).map(|container| text(container, "/image"))));
-const SELECTOR: Column = ("Selector", true, |o| labels(o, "/spec/selector/matchLabels"));
-const TEMPLATE: &str = "/spec/template/spec/containers";
-const SLICE: &[Column] = &[
-    NAME,
-    ("AddressType", false, |o| word(o, "/addressType")),
-    ("Ports", false, |o| {
-        let ports: Vec<_> = items(o, "/ports").map(|port| number(port, "/port").to_string()).collect();
-        joined(ports.iter().map(String::as_str))
-    }),
-    ("Endpoints", false, |o| {
-        joined(items(o, "/endpoints").flat_map(|endpoint| items(endpoint, "/addresses")).filter_map(Value::as_str))
-    }),
-    AGE,
-];
-const EVENT: &[Column] = &[
-    ("Last Seen", false, |o| {
-        let last = ["/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
-        since(last.iter().map(|time| text(o, time)).find(|time| !time.is_empty()).unwrap_or_default()).into()
-    }),
-    ("Type", false, |o| word(o, "/type")),
-    ("Reason", false, |o| word(o, "/reason")),
-    ("Object", false, |o| {
-        let kind = text(o, "/involvedObject/kind").to_lowercase();
-        format!("{kind}/{}", text(o, "/involvedObject/name")).into()
-    }),
-    ("Source", true, |o| word(o, "/source/component")),
-    ("Message", false, |o| text(o, "/message").trim().into()),
-    ("First Seen", true, |o| since(text(o, "/firstTimestamp")).into()),
-    ("Count", true, |o| number(o, "/count").into()),
-    ("Name", true, |o| word(o, "/metadata/name")),
-];
-const GATEWAY: &[Column] = &[
-    NAME,
-    ("Class", false, |o| word(o, "/spec/gatewayClassName")),
-    ("Address", false, |o| joined(items(o, "/status/addresses").map(|address| text(address, "/value")))),
-    ("Programmed", false, |o| condition(o, "Programmed")),
-    AGE,
-];
-const GATEWAY_CLASS: &[Column] = &[
-    NAME,
-    ("Controller", false, |o| word(o, "/spec/controllerName")),
-    ("Accepted", false, |o| condition(o, "Accepted")),
-    AGE,
-];
-
-fn word(object: &Value, pointer: &str) -> Value {
-    text(object, pointer).into()
+fn computed(name: &str, object: &Value) -> Value {
+    let time = |pointers: &[&str]| {
+        let found = pointers.iter().map(|pointer| text(object, pointer)).find(|time| !time.is_empty());
+        since(found.unwrap_or_default()).into()
+    };
+    match name {
+        "age" => age(object),
+        "pod ready" => pod_ready(object),
+        "pod status" => pod_status(object),
+        "restarts" => restarts(object).into(),
+        "ready" => format!("{}/{}", number(object, "/status/readyReplicas"), number(object, "/spec/replicas")).into(),
+        "node status" => node_status(object),
+        "roles" => {
+            let labels = object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+            joined(labels.filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/")).map(str::to_owned))
+        }
+        "address" => {
+            let address = items(object, "/status/addresses").find(|address| text(address, "/type") == "InternalIP");
+            or_none(address.map(|address| text(address, "/address")).unwrap_or_default())
+        }
+        "ports" => joined(items(object, "/spec/ports").map(port)),
+        "last seen" => time(&["/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"]),
+        "first seen" => time(&["/firstTimestamp"]),
+        "about" => {
+            let kind = text(object, "/involvedObject/kind").to_lowercase();
+            format!("{kind}/{}", text(object, "/involvedObject/name")).into()
+        }
+        "message" => text(object, "/message").trim().into(),
+        "reference" => {
+            let part = |field: &str| text(object, &format!("/spec/scaleTargetRef/{field}")).to_owned();
+            format!("{}/{}", part("kind"), part("name")).into()
+        }
+        // Nobody measures anything.
+        "targets" => joined(items(object, "/spec/metrics").map(|metric| {
+            let target = format!("/{}/target/averageUtilization", text(metric, "/type").to_lowercase());
+            let wanted = metric.pointer(&target).map_or_else(|| "<unknown>".into(), |percent| format!("{percent}%"));
+            format!("{}: <unknown>/{wanted}", text(metric, "/resource/name"))
+        })),
+        _ => Value::Null,
+    }
 }
 
 fn or_none(text: &str) -> Value {
     if text.is_empty() { "<none>".into() } else { text.into() }
 }
 
-fn or_unknown(text: &str) -> Value {
-    if text.is_empty() { "<unknown>".into() } else { text.into() }
-}
-
 fn number(object: &Value, pointer: &str) -> i64 {
     object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
 }
 
-fn count(object: &Value, pointer: &str) -> Value {
-    object.pointer(pointer).and_then(Value::as_object).map_or(0, serde_json::Map::len).into()
-}
-
-fn words(object: &Value, pointer: &str) -> Value {
-    let words: Vec<_> = items(object, pointer).cloned().collect();
-    if words.is_empty() { "".into() } else { Value::Array(words).to_string().into() }
-}
-
-fn joined<'a>(words: impl Iterator<Item = &'a str>) -> Value {
+fn joined(words: impl Iterator<Item = String>) -> Value {
     or_none(&words.collect::<Vec<_>>().join(","))
 }
 
 fn labels(object: &Value, pointer: &str) -> Value {
     let labels = object.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
-    let labels: Vec<_> = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
-    joined(labels.iter().map(String::as_str))
+    joined(labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())))
 }
 
 fn condition(object: &Value, kind: &str) -> Value {
@@ -227,17 +245,53 @@ fn node_status(node: &Value) -> Value {
     if is_cordoned { format!("{status},SchedulingDisabled").into() } else { status.into() }
 }
 
-fn node_roles(node: &Value) -> Value {
-    let labels = node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
-    joined(labels.filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/")))
+fn port(port: &Value) -> String {
+    let node = number(port, "/nodePort");
+    let node = if node > 0 { format!(":{node}") } else { String::new() };
+    format!("{}{node}/{}", number(port, "/port"), text(port, "/protocol"))
 }
 
-fn service_ports(service: &Value) -> Value {
-    let port = |port: &Value| {
-        let node = number(port, "/nodePort");
-        let node = if node > 0 { format!(":{node}") } else { String::new() };
-        format!("{}{node}/{}", number(port, "/port"), text(port, "/protocol"))
-    };
-    let ports: Vec<_> = items(service, "/spec/ports").map(port).collect();
-    joined(ports.iter().map(String::as_str))
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::kind;
+
+    #[test]
+    fn every_row_is_of_a_kind_and_every_cell_can_be_shown() {
+        for (name, _) in COLUMNS {
+            assert!(kind::all().iter().any(|kind| kind.qualified() == *name), "{name}");
+        }
+        for kind in kind::all() {
+            for column in of(kind) {
+                assert_ne!(column.cell(&json!({})), Value::Null, "{} {}", kind.kind, column.title);
+            }
+        }
+    }
+
+    #[test]
+    fn cells_show_what_their_words_say() {
+        let object = json!({
+            "t": "text", "n": 3, "m": {"a": "1", "b": "2"}, "l": ["x", "y"],
+            "o": [{"p": 80, "q": ["r", "s"]}, {"p": 81}],
+        });
+        for (cell, expected) in [
+            ("/t", json!("text")),
+            ("/t?", json!("text")),
+            ("/n?", json!("3")),
+            ("/none?", json!("<none>")),
+            ("/none", json!("")),
+            ("/n#", json!(3)),
+            ("/m|", json!(2)),
+            ("/m{}", json!("a=1,b=2")),
+            ("/l[]", json!(r#"["x","y"]"#)),
+            ("/none[]", json!("")),
+            ("/o[]/p", json!("80,81")),
+            ("/o[]/q", json!("r,s")),
+            ("-", json!("<none>")),
+        ] {
+            assert_eq!(Column { title: "", is_wide: false, cell }.cell(&object), expected, "{cell}");
+        }
+    }
 }

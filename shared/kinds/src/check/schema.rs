@@ -2,7 +2,7 @@
 
 use std::sync::{LazyLock, OnceLock};
 
-use k8s_openapi::api::{apps, batch, coordination, core, discovery, events};
+use k8s_openapi::api::{apps, autoscaling, batch, coordination, core, discovery, events, networking, policy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -128,6 +128,9 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         row("apps", "ReplicaSet", Schema::of::<apps::v1::ReplicaSet>),
         row("apps", "DaemonSet", Schema::of::<apps::v1::DaemonSet>),
         row("batch", "Job", Schema::of::<batch::v1::Job>),
+        row("autoscaling", "HorizontalPodAutoscaler", Schema::of::<autoscaling::v2::HorizontalPodAutoscaler>),
+        row("policy", "PodDisruptionBudget", Schema::of::<policy::v1::PodDisruptionBudget>),
+        row("networking.k8s.io", "NetworkPolicy", Schema::of::<networking::v1::NetworkPolicy>),
         row(GATEWAY, "GatewayClass", Schema::of::<gateway_api::gatewayclasses::GatewayClass>),
         row(GATEWAY, "Gateway", Schema::of::<gateway_api::gateways::Gateway>),
         row(GATEWAY, "HTTPRoute", Schema::of::<gateway_api::httproutes::HttpRoute>),
