@@ -10,6 +10,7 @@
 mod admission;
 mod bootstrap;
 mod client;
+mod cluster_addresses;
 mod collect;
 mod core;
 mod defaults;
@@ -31,7 +32,7 @@ mod table;
 mod tokens;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,20 +50,27 @@ pub use client::{Changes, Client, DeleteOptions, Event, EventType, Key, Patch, S
 pub use logs::{LogRequest, LogStream, PodLogs};
 pub use status::Status;
 
+use crate::families::{Addresses, Families, service_address};
+
 /// How long the authority and the serving certificate are valid; a lab does not live as long.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The cluster address of the `kubernetes` Service, which the lab's fabric namespace holds itself.
-pub const KUBERNETES_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+/// The cluster addresses kept for the `kubernetes` Service, which the lab's fabric namespace holds itself. The Service
+/// has the primary one alone, as in Kubernetes.
+pub fn kubernetes_addresses(families: Families) -> Addresses {
+    families.addresses(|family| service_address(family, 1))
+}
 
-/// The cluster address that is kept free for the cluster DNS.
-pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The cluster addresses that are kept free for the cluster DNS.
+pub fn dns_addresses(families: Families) -> Addresses {
+    families.addresses(|family| service_address(family, 10))
+}
 
 /// What a [`Server`] needs to know at its start.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Names and addresses on the serving certificate, in addition to `localhost`, `kubernetes.default.svc` and its
-    /// longer forms, 127.0.0.1 and [`KUBERNETES_ADDRESS`].
+    /// longer forms, 127.0.0.1 and [`kubernetes_addresses`].
     pub names: Vec<String>,
     /// The DNS domain of the cluster; `cluster.local` by default.
     pub cluster_domain: String,
@@ -71,11 +79,19 @@ pub struct Options {
     pub advertise: Option<SocketAddr>,
     /// Namespaces made at start in addition to `default` and `kube-system`.
     pub namespaces: Vec<String>,
+    /// In which families Services can have cluster addresses.
+    pub families: Families,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { names: Vec::new(), cluster_domain: "cluster.local".into(), advertise: None, namespaces: Vec::new() }
+        Self {
+            names: Vec::new(),
+            cluster_domain: "cluster.local".into(),
+            advertise: None,
+            namespaces: Vec::new(),
+            families: Families::default(),
+        }
     }
 }
 
@@ -112,7 +128,11 @@ impl Server {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let certificate = authority.issue_server(&names, LIFETIME)?;
         let acceptor = HttpsAcceptor::new(&certificate.certificate, &certificate.key, Alpn::H2AndHttp1)?;
-        let core = Arc::new(Core::new(Signer::new(&options.cluster_domain), authority.roots_pem().to_owned()));
+        let core = Arc::new(Core::new(
+            Signer::new(&options.cluster_domain),
+            authority.roots_pem().to_owned(),
+            options.families,
+        ));
         let server = Self { listeners: Listeners::new(Arc::clone(&core), acceptor), core };
         bootstrap::create(&server.client(), options)?;
         Ok(server)
@@ -192,9 +212,10 @@ impl Drop for Server {
 fn certificate_names(options: &Options) -> Vec<String> {
     let service = "kubernetes.default.svc";
     let names = ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", service].map(str::to_owned);
-    let long = [format!("{service}.{}", options.cluster_domain), KUBERNETES_ADDRESS.to_string()];
+    let long = format!("{service}.{}", options.cluster_domain);
+    let own = kubernetes_addresses(options.families).iter().map(|address| address.to_string());
     let advertised = options.advertise.map(|address| address.ip().to_string());
-    names.into_iter().chain(long).chain(advertised).chain(options.names.iter().cloned()).collect()
+    names.into_iter().chain([long]).chain(own).chain(advertised).chain(options.names.iter().cloned()).collect()
 }
 
 #[cfg(test)]

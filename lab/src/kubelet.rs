@@ -19,7 +19,6 @@ mod sandbox;
 mod status;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,8 +28,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Client, DNS_ADDRESS, Event, Selection, Status};
-use crate::fabric::{Node, PodAddresses};
+use crate::api::{self, Client, Event, Selection, Status};
+use crate::fabric::{Node, PodAddress, PodAddresses};
 
 pub(crate) use container::{described, exit_code};
 pub(crate) use image::{SEARCH_PATH, is_program, locate};
@@ -70,18 +69,18 @@ impl NodeContext {
         Self { client, node, directory, roster, config, shutdown, domain, addresses }
     }
 
-    fn take_address(&self) -> Option<Ipv4Addr> {
+    fn take_address(&self) -> Option<PodAddress> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn give_back(&self, address: Ipv4Addr) {
+    fn give_back(&self, address: PodAddress) {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).give_back(address);
     }
 
     /// `/etc/resolv.conf` of a pod.
     pub(crate) fn resolver_configuration(&self, namespace: &str) -> String {
-        let domain = &self.domain;
-        format!("nameserver {DNS_ADDRESS}\nsearch {namespace}.svc.{domain} svc.{domain} {domain}\noptions ndots:5\n")
+        let (domain, server) = (&self.domain, api::dns_addresses(self.node.plan.families).primary);
+        format!("nameserver {server}\nsearch {namespace}.svc.{domain} svc.{domain} {domain}\noptions ndots:5\n")
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::io::Interest;
 
 use crate::control::{Announcement, Channel, watched};
 use crate::fabric::MAX_NODES;
+use crate::families::{self, Families};
 use crate::state::{Claim, Record, StateDirectory, StateError, process_started};
 
 /// The hidden verb that the supervisor is started with.
@@ -34,6 +35,8 @@ pub struct Options {
     pub nodes: u8,
     /// Port of the Kubernetes API on 127.0.0.1; 0 lets the kernel choose.
     pub port: u16,
+    /// In which address families; both become IPv4 alone where the machine has no IPv6.
+    pub families: Families,
     /// Install the mesh's own components.
     pub mesh: bool,
     /// Go on when the caller ends.
@@ -46,6 +49,9 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Spec {
     pub(crate) nodes: u8,
+    pub(crate) families: Families,
+    /// Why the caller's network has no IPv6: then the lab has none either.
+    pub(crate) no_ipv6: Option<String>,
     pub(crate) mesh: bool,
     pub(crate) detach: bool,
     pub(crate) api: SocketAddr,
@@ -125,6 +131,8 @@ fn start_claimed(options: &Options, claim: Claim) -> Result<Lab, LaunchError> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.log())?;
     let spec = Spec {
         nodes: options.nodes,
+        families: options.families,
+        no_ipv6: families::why_no_ipv6(),
         mesh: options.mesh,
         detach: options.detach,
         api,
@@ -167,17 +175,17 @@ impl Lab {
             loop {
                 match channel.announcement().await? {
                     Some(Announcement::Progress(step)) => progress(&step),
-                    Some(Announcement::Ready { kubeconfig }) => return Ok(kubeconfig),
+                    Some(Announcement::Ready { kubeconfig, families }) => return Ok((kubeconfig, families)),
                     Some(Announcement::Failed(why)) => return Err(LaunchError::Failed(why)),
                     None => return Err(LaunchError::Ended { log: self.directory.log() }),
                 }
             }
         };
-        let kubeconfig = tokio::time::timeout(DEADLINE, came_up)
+        let came_up = tokio::time::timeout(DEADLINE, came_up)
             .await
             .unwrap_or_else(|_| Err(LaunchError::Failed(format!("it took longer than {} s", DEADLINE.as_secs()))));
-        let kubeconfig = match kubeconfig {
-            Ok(kubeconfig) => kubeconfig,
+        let (kubeconfig, families) = match came_up {
+            Ok(up) => up,
             Err(error) => {
                 self.process.signal(Signal::Kill)?;
                 self.process.wait()?;
@@ -190,6 +198,7 @@ impl Lab {
             process_started: process_started(self.process.id()).unwrap_or_default(),
             api: self.api,
             nodes: self.nodes,
+            families,
             started: crate::kubelet::time(Timestamp::now()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };

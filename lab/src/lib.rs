@@ -11,6 +11,7 @@ pub mod control;
 pub mod controllers;
 mod dns;
 pub mod fabric;
+pub mod families;
 mod files;
 mod kubelet;
 pub mod launch;

@@ -172,10 +172,11 @@ fn field(name: &str, path: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::Families;
 
     #[test]
     fn every_object_passes_strict_checking() {
-        for object in manifests(&NodeNetwork::plan(2)) {
+        for object in manifests(&NodeNetwork::plan(2, Families::Dual)) {
             let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
             let findings = kinds::check::unknown_fields(version, kind, &object);
             assert!(findings.is_empty(), "{kind} {}: {findings:?}", object["metadata"]["name"]);
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn each_node_has_its_proxy_and_agent() {
-        let objects = manifests(&NodeNetwork::plan(2));
+        let objects = manifests(&NodeNetwork::plan(2, Families::Dual));
         let pods: Vec<_> = objects
             .iter()
             .filter(|object| object["kind"] == "Pod")

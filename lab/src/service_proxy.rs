@@ -1,17 +1,19 @@
 //! Service addresses for whoever is not captured by the mesh: translation rules in each node's network namespace.
 //!
-//! [`table`] is a pure function from Services and EndpointSlices to rules; [`install`] puts them into the current
-//! namespace in one batch.
+//! [`tables`] is a pure function from Services and EndpointSlices to rules, a table for each address family; [`install`]
+//! puts them into the current namespace in one batch.
 //! Absent on purpose: node ports, session affinity, traffic policies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use linux::Prefix;
-use linux::nft::{Base, Chain, ChainKind, Change, Family, Hook, Relation, Rule, Statement, Table, Transport};
+use linux::nft::{self, Base, Chain, ChainKind, Change, Hook, Relation, Rule, Statement, Table, Transport};
+
+use crate::families::{Families, Family};
 
 /// Name of the table.
 const TABLE: &str = "aquifer-services";
@@ -30,17 +32,17 @@ const TRANSLATE_SOURCE: i32 = 100;
 pub(crate) struct Frontend {
     /// `namespace/name:port`, for people.
     pub(crate) name: String,
-    /// The Service's address.
-    pub(crate) address: Ipv4Addr,
+    /// One of the Service's addresses.
+    pub(crate) address: IpAddr,
     /// TCP or UDP.
     pub(crate) transport: Transport,
     /// The Service's port.
     pub(crate) port: u16,
-    /// Ready endpoints, sorted.
-    pub(crate) backends: BTreeSet<(Ipv4Addr, u16)>,
+    /// Ready endpoints of the address's family, sorted.
+    pub(crate) backends: BTreeSet<(IpAddr, u16)>,
 }
 
-/// The frontends of all Services with a cluster address, sorted by namespace, name and port.
+/// The frontends of all Services with cluster addresses, sorted by namespace, name, port and address.
 pub(crate) fn frontends(services: &[Service], slices: &[EndpointSlice]) -> Vec<Frontend> {
     let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in slices {
@@ -54,7 +56,8 @@ pub(crate) fn frontends(services: &[Service], slices: &[EndpointSlice]) -> Vec<F
     for service in services {
         let (Some(namespace), Some(name)) = (&service.metadata.namespace, &service.metadata.name) else { continue };
         let Some(spec) = &service.spec else { continue };
-        let Some(Ok(address)) = spec.cluster_ip.as_ref().map(|address| address.parse::<Ipv4Addr>()) else { continue };
+        let listed = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+        let addresses: BTreeSet<IpAddr> = listed.filter_map(|address| address.parse().ok()).collect();
         let slices = by_service.get(&(namespace.as_str(), name.as_str())).map(Vec::as_slice).unwrap_or_default();
         for port in spec.ports.iter().flatten() {
             let transport = match port.protocol.as_deref() {
@@ -64,17 +67,20 @@ pub(crate) fn frontends(services: &[Service], slices: &[EndpointSlice]) -> Vec<F
             };
             let Ok(number) = u16::try_from(port.port) else { continue };
             let port_name = port.name.as_deref().unwrap_or_default();
-            let backends = slices.iter().flat_map(|slice| backends(slice, port_name)).collect();
-            let name = format!("{namespace}/{name}:{number}");
-            found.push(Frontend { name, address, transport, port: number, backends });
+            for address in &addresses {
+                let all = slices.iter().flat_map(|slice| backends(slice, port_name));
+                let backends = all.filter(|(backend, _)| Family::of(*backend) == Family::of(*address)).collect();
+                let name = format!("{namespace}/{name}:{number}");
+                found.push(Frontend { name, address: *address, transport, port: number, backends });
+            }
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
 }
 
-/// Ready IPv4 endpoints of one slice for the Service port of that name.
-fn backends(slice: &EndpointSlice, port_name: &str) -> Vec<(Ipv4Addr, u16)> {
+/// Ready endpoints of one slice for the Service port of that name.
+fn backends(slice: &EndpointSlice, port_name: &str) -> Vec<(IpAddr, u16)> {
     let port = slice.ports.iter().flatten().find(|port| port.name.as_deref().unwrap_or_default() == port_name);
     let Some(Ok(number)) = port.and_then(|port| port.port).map(u16::try_from) else { return Vec::new() };
     let is_ready = |ready: Option<bool>| ready.unwrap_or(true);
@@ -88,9 +94,21 @@ fn backends(slice: &EndpointSlice, port_name: &str) -> Vec<(Ipv4Addr, u16)> {
         .collect()
 }
 
-/// The rules for these frontends.
-pub(crate) fn table(frontends: &[Frontend]) -> Table {
-    let mut table = Table::new(Family::Ip, TABLE);
+/// The rules for these frontends, a table for each of the lab's families.
+pub(crate) fn tables(families: Families, frontends: &[Frontend]) -> Vec<Table> {
+    let of = |family: &Family| {
+        let own = frontends.iter().filter(|frontend| Family::of(frontend.address) == *family);
+        table(*family, &own.collect::<Vec<_>>())
+    };
+    families.list().iter().map(of).collect()
+}
+
+fn table(family: Family, frontends: &[&Frontend]) -> Table {
+    let family = match family {
+        Family::V4 => nft::Family::Ip,
+        Family::V6 => nft::Family::Ip6,
+    };
+    let mut table = Table::new(family, TABLE);
     let jump = || vec![Rule::new([Statement::Jump(SERVICES.to_owned())])];
     let at = |hook| Base::new(ChainKind::Nat, hook, TRANSLATE_DESTINATION);
     table.chains.push(Chain::at(at(Hook::Prerouting), "prerouting", jump()));
@@ -100,7 +118,7 @@ pub(crate) fn table(frontends: &[Frontend]) -> Table {
     for (name, hook) in [("refuse-forwarded", Hook::Forward), ("refuse-local", Hook::Output)] {
         table.chains.push(Chain::at(Base::new(ChainKind::Filter, hook, 0), name, refusals(frontends)));
     }
-    let with_backends = || frontends.iter().filter(|frontend| !frontend.backends.is_empty());
+    let with_backends = || frontends.iter().copied().filter(|frontend| !frontend.backends.is_empty());
     let services: Vec<Rule> = with_backends()
         .map(|frontend| frontend.rule(Statement::Goto(frontend.chain_name())).with_comment(frontend.comment()))
         .collect();
@@ -110,10 +128,10 @@ pub(crate) fn table(frontends: &[Frontend]) -> Table {
 }
 
 /// A pod that reaches itself through a Service must not see its own address as the source: it would answer itself.
-fn hairpins(frontends: &[Frontend]) -> Vec<Rule> {
-    let addresses: BTreeSet<Ipv4Addr> =
+fn hairpins(frontends: &[&Frontend]) -> Vec<Rule> {
+    let addresses: BTreeSet<IpAddr> =
         frontends.iter().flat_map(|frontend| &frontend.backends).map(|(address, _)| *address).collect();
-    let own = |address: &Ipv4Addr| Prefix::host(IpAddr::V4(*address));
+    let own = |address: &IpAddr| Prefix::host(*address);
     addresses
         .iter()
         .map(|address| {
@@ -127,7 +145,7 @@ fn hairpins(frontends: &[Frontend]) -> Vec<Rule> {
 }
 
 /// A Service without endpoints refuses at once instead of leaving the client to time out.
-fn refusals(frontends: &[Frontend]) -> Vec<Rule> {
+fn refusals(frontends: &[&Frontend]) -> Vec<Rule> {
     frontends
         .iter()
         .filter(|frontend| frontend.backends.is_empty())
@@ -145,7 +163,7 @@ impl Frontend {
     /// A rule for what is sent to this frontend.
     fn rule(&self, verdict: Statement) -> Rule {
         Rule::new([
-            Statement::Destination(Relation::Equal, Prefix::host(IpAddr::V4(self.address))),
+            Statement::Destination(Relation::Equal, Prefix::host(self.address)),
             Statement::DestinationPort(self.transport, Relation::Equal, self.port),
             verdict,
         ])
@@ -156,7 +174,9 @@ impl Frontend {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
         };
-        format!("service-{}-{transport}-{}", self.address, self.port)
+        // nft reads no colons in names.
+        let address = self.address.to_string().replace(':', ".");
+        format!("service-{address}-{transport}-{}", self.port)
     }
 
     /// Namespace and name hold 63 bytes each at most, so that a comment of 127 bytes needs cutting.
@@ -181,12 +201,13 @@ impl Frontend {
     }
 }
 
-/// Replaces the rules of the current network namespace by those of `table`.
+/// Replaces the rules of the current network namespace by those of `tables`.
 ///
 /// # Errors
 /// The kernel's, with the step that it refused.
-pub(crate) fn install(table: Table) -> io::Result<()> {
-    linux::nft::apply(&[Change::ReplaceTable(table)])
+pub(crate) fn install(tables: &[Table]) -> io::Result<()> {
+    let changes: Vec<_> = tables.iter().cloned().map(Change::ReplaceTable).collect();
+    nft::apply(&changes)
 }
 
 #[cfg(test)]
@@ -195,13 +216,16 @@ mod tests {
 
     use super::*;
 
+    const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn found() -> Vec<Frontend> {
         let services: Vec<Service> = serde_json::from_value(json!([
             {"metadata": {"name": "cart", "namespace": "shop"},
-             "spec": {"clusterIP": "10.96.3.4", "ports": [
+             "spec": {"clusterIP": "10.96.3.4", "clusterIPs": ["10.96.3.4", "fd00:a:2::304"], "ports": [
                 {"name": "http", "port": 80, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}]}},
             {"metadata": {"name": "db", "namespace": "shop"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}},
-            {"metadata": {"name": "empty", "namespace": "shop"}, "spec": {"clusterIP": "10.96.0.77", "ports": [{"port": 9000}]}},
+            {"metadata": {"name": "empty", "namespace": "shop"},
+             "spec": {"clusterIPs": ["10.96.0.77", "fd00:a:2::4d"], "ports": [{"port": 9000}]}},
         ]))
         .unwrap();
         let slices: Vec<EndpointSlice> = serde_json::from_value(json!([
@@ -209,6 +233,9 @@ mod tests {
              "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}, {"name": "dns", "port": 5353}],
              "endpoints": [{"addresses": ["10.244.2.2"]}, {"addresses": ["10.244.1.2"], "conditions": {"ready": true}},
                            {"addresses": ["10.244.1.3"], "conditions": {"ready": false}}]},
+            {"metadata": {"name": "a6", "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}},
+             "addressType": "IPv6", "ports": [{"name": "http", "port": 8080}, {"name": "dns", "port": 5353}],
+             "endpoints": [{"addresses": ["fd00:a:1:2::2"]}, {"addresses": ["fd00:a:1:1::2"]}]},
             {"metadata": {"name": "b", "namespace": "other", "labels": {"kubernetes.io/service-name": "cart"}},
              "addressType": "IPv4", "ports": [{"name": "http", "port": 1}], "endpoints": [{"addresses": ["10.244.1.9"]}]},
         ]))
@@ -224,19 +251,27 @@ mod tests {
             summary,
             [
                 ("shop/cart:53", Transport::Udp, 2),
+                ("shop/cart:53", Transport::Udp, 2),
                 ("shop/cart:80", Transport::Tcp, 2),
+                ("shop/cart:80", Transport::Tcp, 2),
+                ("shop/empty:9000", Transport::Tcp, 0),
                 ("shop/empty:9000", Transport::Tcp, 0)
             ]
         );
-        let expected = [(Ipv4Addr::new(10, 244, 1, 2), 8080), (Ipv4Addr::new(10, 244, 2, 2), 8080)];
-        assert_eq!(found.get(1).unwrap().backends, BTreeSet::from(expected));
+        for (index, expected) in [(2, ["10.244.1.2", "10.244.2.2"]), (3, ["fd00:a:1:1::2", "fd00:a:1:2::2"])] {
+            let expected = expected.map(|address| (address.parse().unwrap(), 8080));
+            assert_eq!(found.get(index).unwrap().backends, BTreeSet::from(expected));
+        }
     }
 
     #[test]
     fn the_rules_are_the_documented_ones() {
-        let text = table(&found()).to_string();
-        let expected = include_str!("service_proxy/expected.nft");
-        assert_eq!(text.trim(), expected.trim());
+        let tables = tables(Families::Dual, &found());
+        let expected = [include_str!("service_proxy/expected.nft"), include_str!("service_proxy/expected-v6.nft")];
+        for (table, expected) in tables.iter().zip(expected) {
+            assert_eq!(table.to_string().trim(), expected.trim());
+        }
+        assert_eq!(tables.len(), expected.len());
     }
 
     #[test]
@@ -244,10 +279,10 @@ mod tests {
         for count in 1..20_u16 {
             let frontend = Frontend {
                 name: "a/b:1".to_owned(),
-                address: Ipv4Addr::LOCALHOST,
+                address: LOCALHOST,
                 transport: Transport::Tcp,
                 port: 1,
-                backends: (0..count).map(|port| (Ipv4Addr::LOCALHOST, port)).collect(),
+                backends: (0..count).map(|port| (LOCALHOST, port)).collect(),
             };
             let mut reached = 1.0;
             for rule in frontend.chain().rules {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::api::{Client, Event, Key, Selection, Status, Watch};
 use crate::dns::Zone;
 use crate::fabric::Node;
+use crate::families::Families;
 use crate::service_proxy;
 
 /// Changes that come together are passed on together; an address may be wrong for that much longer.
@@ -29,13 +30,15 @@ type Objects<K> = BTreeMap<(String, String), K>;
 /// What is derived from Services and their endpoints.
 pub(crate) struct Published {
     pub(crate) zone: watch::Sender<Arc<Zone>>,
-    pub(crate) rules: watch::Sender<Arc<Table>>,
+    pub(crate) rules: watch::Sender<Arc<Vec<Table>>>,
+    families: Families,
 }
 
 impl Published {
     /// Nothing yet.
-    pub(crate) fn new() -> Self {
-        Self { zone: watch::Sender::default(), rules: watch::Sender::new(Arc::new(service_proxy::table(&[]))) }
+    pub(crate) fn new(families: Families) -> Self {
+        let rules = Arc::new(service_proxy::tables(families, &[]));
+        Self { zone: watch::Sender::default(), rules: watch::Sender::new(rules), families }
     }
 }
 
@@ -85,11 +88,11 @@ fn publish(known: &Objects<Service>, endpoints: &Objects<EndpointSlice>, publish
     published.zone.send_replace(Arc::new(Zone::new(known.values(), endpoints.values())));
     let services: Vec<Service> = known.values().cloned().collect();
     let slices: Vec<EndpointSlice> = endpoints.values().cloned().collect();
-    let table = service_proxy::table(&service_proxy::frontends(&services, &slices));
+    let tables = service_proxy::tables(published.families, &service_proxy::frontends(&services, &slices));
     published.rules.send_if_modified(|current| {
-        let is_new = **current != table;
+        let is_new = **current != tables;
         if is_new {
-            *current = Arc::new(table);
+            *current = Arc::new(tables);
         }
         is_new
     });
@@ -115,14 +118,13 @@ async fn step<K: Key + Metadata<Ty = ObjectMeta>>(watch: &mut Watch<K>, objects:
 }
 
 /// Keeps the rules in a node's network namespace those that were published, until nothing is published any more.
-pub(crate) async fn enforce(node: Node, mut rules: watch::Receiver<Arc<Table>>) {
+pub(crate) async fn enforce(node: Node, mut rules: watch::Receiver<Arc<Vec<Table>>>) {
     rules.mark_changed();
     while rules.changed().await.is_ok() {
         loop {
-            let table = Arc::clone(&rules.borrow_and_update());
+            let tables = Arc::clone(&rules.borrow_and_update());
             let network = node.network.clone();
-            let installed =
-                tokio::task::spawn_blocking(move || network.run(|| service_proxy::install((*table).clone()))).await;
+            let installed = tokio::task::spawn_blocking(move || network.run(|| service_proxy::install(&tables))).await;
             match installed.map_err(std::io::Error::other).and_then(|outer| outer).and_then(|inner| inner) {
                 Ok(()) => break,
                 Err(error) => {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::families::Families;
 use crate::files;
 
 /// Longest name of a lab: it is part of a socket's path, which holds 107 bytes.
@@ -29,6 +30,8 @@ pub struct Record {
     pub api: std::net::SocketAddr,
     /// How many nodes it has.
     pub nodes: u8,
+    /// In which address families its nodes, pods and Services have addresses.
+    pub families: Families,
     /// When it was started, RFC 3339.
     pub started: String,
     /// Version of the program that started it.
@@ -270,6 +273,7 @@ mod tests {
             process_started: process_started(std::process::id()).unwrap(),
             api: ([127, 0, 0, 1], 6443).into(),
             nodes: 2,
+            families: Families::Dual,
             started: "2026-01-01T00:00:00Z".to_owned(),
             version: "0.1.0".to_owned(),
         }

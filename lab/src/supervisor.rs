@@ -4,7 +4,7 @@
 //! It runs in namespaces of its own, so that its end is the end of every process of the lab.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,9 +18,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, DNS_ADDRESS, KUBERNETES_ADDRESS, Server, Status};
+use crate::api::{self, Server, Status, dns_addresses, kubernetes_addresses};
 use crate::control::{Announcement, Channel, Message, server};
-use crate::fabric::{self, API_ENDPOINT, FABRIC_ADDRESS, Node, NodeNetwork};
+use crate::fabric::{self, Node, NodeNetwork, api_endpoint, fabric_addresses};
+use crate::families::{self, Families, Family};
 use crate::kubelet::{self, NodeContext, Roster};
 use crate::launch::Spec;
 use crate::services::{self, Published};
@@ -56,6 +57,9 @@ pub enum SupervisorError {
         #[source]
         source: io::Error,
     },
+    /// An IPv6 lab was asked for.
+    #[error("there is no IPv6 here: {0}")]
+    NoIpv6(String),
     /// The log cannot be written.
     #[error(transparent)]
     Log(#[from] telemetry::log::LogError),
@@ -153,17 +157,19 @@ async fn say(words: &Channel, step: &str) {
 
 async fn bring_up(spec: &Spec, listener: TcpListener, words: &Channel) -> Result<(Parts, Server), SupervisorError> {
     let control = prepare_process(spec)?;
+    let families = families(spec, words).await?;
     say(words, &format!("network of {} nodes", spec.nodes)).await;
-    let plans = NodeNetwork::plan(spec.nodes);
+    let plans = NodeNetwork::plan(spec.nodes, families);
     let fabric = NetNs::current().map_err(kernel("the fabric"))?;
-    fabric::build(&[KUBERNETES_ADDRESS, DNS_ADDRESS]).map_err(kernel("the fabric"))?;
+    let held: Vec<_> = kubernetes_addresses(families).iter().chain(dns_addresses(families).iter()).collect();
+    fabric::build(families, &held).map_err(kernel("the fabric"))?;
     let nodes = plans
         .iter()
         .map(|plan| fabric::add_node(plan, &plans, &Path::new(DIRECTORY).join("nodes")))
         .collect::<io::Result<Vec<_>>>()
         .map_err(kernel("the network of a node"))?;
     say(words, &format!("Kubernetes API on https://{}", spec.api)).await;
-    let server = start_api(listener)?;
+    let server = start_api(families, listener)?;
     let client = server.client();
     let mut parts = Parts {
         nodes,
@@ -173,7 +179,7 @@ async fn bring_up(spec: &Spec, listener: TcpListener, words: &Channel) -> Result
         others: JoinSet::new(),
     };
     server.provide_logs(Arc::clone(&parts.roster) as Arc<dyn api::PodLogs>);
-    start_services(&mut parts, &client).await?;
+    start_services(families, &mut parts, &client).await?;
     say(words, "nodes").await;
     start_nodes(&mut parts, &client)?;
     let controllers = crate::controllers::run(client.clone());
@@ -200,35 +206,49 @@ async fn bring_up(spec: &Spec, listener: TcpListener, words: &Channel) -> Result
     });
     let kubeconfig = server.kubeconfig(&format!("https://{}", spec.api));
     words
-        .send(&Message::Announcement(Announcement::Ready { kubeconfig }), None)
+        .send(&Message::Announcement(Announcement::Ready { kubeconfig, families }), None)
         .await
         .map_err(kernel("the channel to the caller"))?;
     Ok((parts, server))
 }
 
+/// The families that the lab gets: without IPv6 on this machine a lab of both is one of IPv4, and says so.
+async fn families(spec: &Spec, words: &Channel) -> Result<Families, SupervisorError> {
+    let why = spec.no_ipv6.clone().or_else(families::why_no_ipv6);
+    match (spec.families, why) {
+        (Families::Dual, Some(why)) => {
+            say(words, &format!("IPv4 alone, for there is no IPv6 here: {why}")).await;
+            Ok(Families::Ipv4)
+        }
+        (Families::Ipv6, Some(why)) => Err(SupervisorError::NoIpv6(why)),
+        (wanted, _) => Ok(wanted),
+    }
+}
+
 /// The API server, for the caller on its listener and for pods at the cluster's address and behind it.
-fn start_api(listener: TcpListener) -> Result<Server, SupervisorError> {
+fn start_api(families: Families, listener: TcpListener) -> Result<Server, SupervisorError> {
     let options = api::Options {
-        names: vec![FABRIC_ADDRESS.to_string()],
+        names: fabric_addresses(families).iter().map(|address| address.to_string()).collect(),
         cluster_domain: DOMAIN.to_owned(),
-        advertise: Some(API_ENDPOINT),
+        advertise: Some(api_endpoint(families)),
         namespaces: Vec::new(),
+        families,
     };
     let server = Server::new(&options)?;
     let what = "the API server's listeners";
     server.serve_tls(listener).map_err(kernel(what))?;
-    for address in [API_ENDPOINT, SocketAddr::from((KUBERNETES_ADDRESS, 443))] {
-        let listener = TcpListener::bind(address).map_err(kernel(what))?;
+    for address in fabric_addresses(families).iter().chain(kubernetes_addresses(families).iter()) {
+        let listener = TcpListener::bind((address, 443)).map_err(kernel(what))?;
         server.serve_tls(listener).map_err(kernel(what))?;
     }
     Ok(server)
 }
 
 /// DNS, and the translation of Service addresses in every node.
-async fn start_services(parts: &mut Parts, client: &api::Client) -> Result<(), SupervisorError> {
-    let published = Published::new();
+async fn start_services(families: Families, parts: &mut Parts, client: &api::Client) -> Result<(), SupervisorError> {
+    let published = Published::new(families);
     let mut sockets = Vec::new();
-    for address in [DNS_ADDRESS, FABRIC_ADDRESS] {
+    for address in dns_addresses(families).iter().chain(fabric_addresses(families).iter()) {
         let bound = dns::Sockets::bind((address, dns::PORT).into()).await;
         sockets.push(bound.map_err(kernel("the cluster DNS"))?);
     }
@@ -241,7 +261,7 @@ async fn start_services(parts: &mut Parts, client: &api::Client) -> Result<(), S
     for node in &parts.nodes {
         parts.others.spawn(services::enforce(node.clone(), published.rules.subscribe()));
     }
-    for object in dns_objects() {
+    for object in dns_objects(families) {
         client
             .apply_json(object)
             .map_err(|status| SupervisorError::Refused { what: "Service kube-system/kube-dns".to_owned(), status })?;
@@ -284,28 +304,30 @@ fn start_nodes(parts: &mut Parts, client: &api::Client) -> Result<(), Supervisor
     Ok(())
 }
 
-/// The Service of the cluster DNS, for those who look for its address in the API.
-fn dns_objects() -> [serde_json::Value; 2] {
+/// The Service of the cluster DNS, for those who look for its addresses in the API.
+fn dns_objects(families: Families) -> Vec<serde_json::Value> {
     let labels = serde_json::json!({"k8s-app": "kube-dns", "kubernetes.io/service-name": "kube-dns"});
-    [
+    let ports = serde_json::json!([
+        {"name": "dns", "port": dns::PORT, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": dns::PORT, "protocol": "TCP"},
+    ]);
+    let addresses = dns_addresses(families);
+    let service = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
+        "spec": {"clusterIPs": addresses.iter().collect::<Vec<_>>(), "ports": ports},
+    });
+    let slices = fabric_addresses(families).iter().map(|address| {
+        let family = Family::of(address);
+        let name = if address == fabric_addresses(families).primary { "kube-dns" } else { "kube-dns-second" };
         serde_json::json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
-            "spec": {"clusterIP": DNS_ADDRESS, "ports": [
-                {"name": "dns", "port": dns::PORT, "protocol": "UDP"},
-                {"name": "dns-tcp", "port": dns::PORT, "protocol": "TCP"},
-            ]},
-        }),
-        serde_json::json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
-            "ports": [
-                {"name": "dns", "port": dns::PORT, "protocol": "UDP"},
-                {"name": "dns-tcp", "port": dns::PORT, "protocol": "TCP"},
-            ],
-            "endpoints": [{"addresses": [FABRIC_ADDRESS], "conditions": {"ready": true}}],
-        }),
-    ]
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family.name(),
+            "metadata": {"name": name, "namespace": "kube-system", "labels": labels},
+            "ports": ports,
+            "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        })
+    });
+    std::iter::once(service).chain(slices).collect()
 }
 
 /// Waits for a signal, for `aquifer down`, or for the end of the caller that the lab belongs to.

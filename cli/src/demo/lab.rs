@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, DeleteParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use lab::families::Families;
 use lab::launch::{self, Options};
 use lab::mesh::SYSTEM_NAMESPACE;
 use lab::state::StateDirectory;
@@ -55,6 +56,7 @@ impl Starting {
             directory: StateDirectory::new(&name, runtime_directory)?,
             nodes: NODES,
             port: 0,
+            families: Families::Dual,
             mesh: true,
             detach: keep,
             log_filter: "info".to_owned(),

@@ -1,7 +1,7 @@
 //! `aquifer echo`: a peer to test a network with, and its clients.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,9 +51,9 @@ enum Client {
 
 #[derive(Debug, Args)]
 struct ServerArgs {
-    /// Address to listen on.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    bind: IpAddr,
+    /// Address to listen on; all of both families without it.
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<IpAddr>,
     /// Port of HTTP/1.1 and WebSocket.
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http: u16,

@@ -77,6 +77,7 @@ mod tests {
             process_started: 1,
             api: ([127, 0, 0, 1], 6443).into(),
             nodes: 1,
+            families: lab::families::Families::Dual,
             started: "2026-01-01T00:00:00Z".to_owned(),
             version: "0.1.0".to_owned(),
         };

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use drain::Signals;
 use lab::control::client;
+use lab::families::Families;
 use lab::launch::{self, Lab, Options};
 use lab::mesh::SYSTEM_NAMESPACE;
 use lab::state::Record;
@@ -28,6 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 Examples:
   aquifer up                         two nodes; Ctrl-C ends them
   aquifer up --nodes 3 --detach      three nodes, in the background
+  aquifer up --ip-family ipv4        no IPv6 addresses
   aquifer up --detach && export KUBECONFIG=$(aquifer kubeconfig --path) && kubectl get pods -A")]
 pub(crate) struct UpArgs {
     #[command(flatten)]
@@ -35,6 +37,9 @@ pub(crate) struct UpArgs {
     /// How many nodes.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     nodes: u8,
+    /// Address families of nodes, pods and Services; `dual` becomes `ipv4` where the machine has no IPv6.
+    #[arg(long, value_enum, value_name = "FAMILY", default_value_t = IpFamily::Dual)]
+    ip_family: IpFamily,
     /// Return once the lab is up, and leave it running.
     #[arg(long, short)]
     detach: bool,
@@ -49,6 +54,27 @@ pub(crate) struct UpArgs {
     log: String,
 }
 
+/// Which addresses a lab has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IpFamily {
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv4 and IPv6.
+    Dual,
+    /// IPv6 alone.
+    Ipv6,
+}
+
+impl From<IpFamily> for Families {
+    fn from(family: IpFamily) -> Self {
+        match family {
+            IpFamily::Ipv4 => Self::Ipv4,
+            IpFamily::Dual => Self::Dual,
+            IpFamily::Ipv6 => Self::Ipv6,
+        }
+    }
+}
+
 /// Runs the verb.
 pub(crate) fn run(args: &UpArgs) -> Result<ExitCode> {
     let directory = args.lab.directory()?;
@@ -56,6 +82,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<ExitCode> {
         directory,
         nodes: args.nodes,
         port: args.port,
+        families: args.ip_family.into(),
         mesh: !args.without_mesh,
         detach: args.detach,
         log_filter: args.log.clone(),

@@ -9,6 +9,7 @@
     reason = "the code of a test, its helpers included"
 )]
 
+mod families;
 mod life;
 mod network;
 mod pods;

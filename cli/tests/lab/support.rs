@@ -86,13 +86,18 @@ impl Lab {
 
     /// As [`Lab::start`], as somebody.
     pub(crate) fn start_as(caller: Caller) -> Option<Self> {
+        Self::start_with(caller, &[]).map(|(lab, _)| lab)
+    }
+
+    /// As [`Lab::start_as`], with more options; also returns what was said meanwhile.
+    pub(crate) fn start_with(caller: Caller, options: &[&str]) -> Option<(Self, String)> {
         let name = unique_name();
-        let output = caller.run(&["up", "--detach", "--without-mesh", "--name", &name]);
+        let output = caller.run(&[&["up", "--detach", "--without-mesh", "--name", &name], options].concat());
         if is_refused(&output) {
             return None;
         }
         assert!(output.status.success(), "{output:?}");
-        Some(Self { caller, name })
+        Some((Self { caller, name }, String::from_utf8(output.stderr).unwrap()))
     }
 
     /// Runs a verb of this lab.

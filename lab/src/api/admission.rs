@@ -1,8 +1,5 @@
 //! What a write does beyond the object itself: namespaces that must exist, cluster addresses, ServiceAccounts.
 
-use std::collections::HashSet;
-use std::net::Ipv4Addr;
-
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
@@ -11,22 +8,17 @@ use super::core::now;
 use super::defaults::{self, entry, fields};
 use super::kind::{self, Kind};
 use super::store::{Object, Store, key, text};
-use super::{Status, random};
-
-/// The network of cluster addresses. Those below `.1.0` are given only to Services that ask for them.
-const SERVICES: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 96, 0, 0), Ipv4Addr::new(10, 96, 255, 255));
-
-/// The first cluster address given to a Service that asks for none.
-const FIRST_DYNAMIC: Ipv4Addr = Ipv4Addr::new(10, 96, 1, 0);
+use super::{Status, cluster_addresses, random};
+use crate::families::Families;
 
 /// Events kept; older ones make room.
 const MAX_EVENTS: usize = 1000;
 
-/// Completes a new object.
+/// Completes a new object; `lab` says in which families Services can have addresses.
 ///
 /// # Errors
 /// When it cannot be where it wants to be, or what it needs is not there.
-pub(crate) fn create(store: &mut Store, kind: &Kind, mut object: Value) -> Result<Value, Status> {
+pub(crate) fn create(store: &mut Store, lab: Families, kind: &Kind, mut object: Value) -> Result<Value, Status> {
     let (namespace, name) = key(&object);
     if kind.namespaced {
         check_namespace(store, kind, &namespace, &name)?;
@@ -43,7 +35,7 @@ pub(crate) fn create(store: &mut Store, kind: &Kind, mut object: Value) -> Resul
     if kind.is::<Pod>() {
         pod(store, &mut object)?;
     } else if kind.is::<Service>() {
-        service(store, &mut object)?;
+        service(store, lab, &mut object)?;
     } else if kind.is::<CustomResourceDefinition>() {
         definition(&object)?;
     } else if kind.is::<Event>() || kind.resource() == "events.events.k8s.io" {
@@ -56,20 +48,19 @@ pub(crate) fn create(store: &mut Store, kind: &Kind, mut object: Value) -> Resul
 ///
 /// # Errors
 /// When it changes what cannot change.
-pub(crate) fn update(kind: &Kind, current: &Value, next: &mut Value) -> Result<(), Status> {
+pub(crate) fn update(
+    store: &Store,
+    lab: Families,
+    kind: &Kind,
+    current: &Value,
+    next: &mut Value,
+) -> Result<(), Status> {
     let immutable = |field: &str| {
         let name = text(current, "/metadata/name");
         Status::invalid(&kind.qualified(), name, format!("{field}: Invalid value: field is immutable"))
     };
     if kind.is::<Service>() && text(next, "/spec/type") != "ExternalName" {
-        let spec = entry(fields(next), "spec");
-        for field in ["clusterIP", "clusterIPs"] {
-            match (current.pointer(&format!("/spec/{field}")), spec.get(field)) {
-                (Some(kept), None) => drop(spec.insert(field.into(), kept.clone())),
-                (Some(kept), Some(asked)) if kept != asked => return Err(immutable(&format!("spec.{field}"))),
-                _ => {}
-            }
-        }
+        cluster_addresses::reassign(store, lab, current, next)?;
     } else if kind.group == "apps" && current.pointer("/spec/selector") != next.pointer("/spec/selector") {
         return Err(immutable("spec.selector"));
     } else if kind.is::<Pod>() && fixed_spec(current, current) != fixed_spec(current, next) {
@@ -148,42 +139,13 @@ fn pod(store: &Store, object: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn service(store: &Store, object: &mut Value) -> Result<(), Status> {
+fn service(store: &Store, lab: Families, object: &mut Value) -> Result<(), Status> {
     if text(object, "/spec/type") == "ExternalName" {
         return Ok(());
     }
-    let name = text(object, "/metadata/name").to_owned();
-    let asked = text(object, "/spec/clusterIP");
-    let taken: HashSet<&str> =
-        store.iter(kind::of::<Service>(), None).map(|service| text(service, "/spec/clusterIP")).collect();
-    let address = match asked {
-        "None" => "None".to_owned(),
-        "" => free_address(&taken).ok_or_else(|| Status::unavailable("every cluster address is taken"))?,
-        asked => {
-            let refused = |why: &str| {
-                let why = format!("spec.clusterIPs: Invalid value: [{asked:?}]: failed to allocate IP {asked}: {why}");
-                Status::invalid("Service", &name, why)
-            };
-            let address: Ipv4Addr = asked.parse().map_err(|_invalid| refused("it is no IPv4 address"))?;
-            if !(SERVICES.0..=SERVICES.1).contains(&address) {
-                return Err(refused("the provided IP is not in the valid range 10.96.0.0/16"));
-            }
-            if taken.contains(asked) {
-                return Err(refused("provided IP is already allocated"));
-            }
-            address.to_string()
-        }
-    };
-    let spec = entry(fields(object), "spec");
-    spec.insert("clusterIP".into(), address.clone().into());
-    spec.insert("clusterIPs".into(), json!([address]));
+    cluster_addresses::assign(store, lab, object)?;
     entry(entry(fields(object), "status"), "loadBalancer");
     Ok(())
-}
-
-fn free_address(taken: &HashSet<&str>) -> Option<String> {
-    let range = FIRST_DYNAMIC.to_bits()..SERVICES.1.to_bits();
-    range.map(|bits| Ipv4Addr::from_bits(bits).to_string()).find(|address| !taken.contains(address.as_str()))
 }
 
 fn forget_oldest_event(store: &mut Store) {

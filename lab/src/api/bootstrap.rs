@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::kind::{self, Kind};
-use super::{Client, KUBERNETES_ADDRESS, Options, Status};
+use super::{Client, Options, Status, kubernetes_addresses};
+use crate::families::Family;
 
 /// Creates what every cluster has, what the options ask for, and the definitions of the custom kinds.
 ///
@@ -19,7 +20,7 @@ pub(crate) fn create(client: &Client, options: &Options) -> Result<(), Status> {
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {
-            "clusterIP": KUBERNETES_ADDRESS.to_string(),
+            "clusterIP": kubernetes_addresses(options.families).primary,
             "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
         },
     }))?;
@@ -27,7 +28,7 @@ pub(crate) fn create(client: &Client, options: &Options) -> Result<(), Status> {
         client.apply_json(definition(kind))?;
     }
     let Some(address) = options.advertise else { return Ok(()) };
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let family = Family::of(address.ip()).name();
     client.apply_json(json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
         "metadata": {

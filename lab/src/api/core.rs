@@ -14,6 +14,7 @@ use super::selector::Selector;
 use super::store::{self, Object, Store, text};
 use super::tokens::Signer;
 use super::{PodLogs, Status, admission, collect, random, rules};
+use crate::families::Families;
 
 /// What all clients share.
 pub(crate) struct Core {
@@ -21,6 +22,7 @@ pub(crate) struct Core {
     revision: watch::Sender<u64>,
     pub(crate) signer: Signer,
     pub(crate) ca_pem: String,
+    families: Families,
     pub(crate) logs: OnceLock<Arc<dyn PodLogs>>,
     pub(crate) stopped: CancellationToken,
 }
@@ -58,12 +60,13 @@ pub(crate) struct Written {
 }
 
 impl Core {
-    pub(crate) fn new(signer: Signer, ca_pem: String) -> Self {
+    pub(crate) fn new(signer: Signer, ca_pem: String, families: Families) -> Self {
         Self {
             store: Mutex::new(Store::new(kind::all().len())),
             revision: watch::Sender::new(0),
             signer,
             ca_pem,
+            families,
             logs: OnceLock::new(),
             stopped: CancellationToken::new(),
         }
@@ -113,7 +116,7 @@ impl Core {
         locate(target, &mut object)?;
         kind::to_kept(kind, &mut object);
         self.write(|store| {
-            let object = admission::create(store, kind, object)?;
+            let object = admission::create(store, self.families, kind, object)?;
             rules::check(kind, &object)?;
             let (namespace, name) = store::key(&object);
             if store.fetch(kind, &namespace, &name).is_some() {
@@ -150,7 +153,7 @@ impl Core {
             kind::to_kept(kind, &mut proposed);
             let mut next = combine(kind, part, &current, proposed);
             if part == Part::Main {
-                admission::update(kind, &current, &mut next)?;
+                admission::update(store, self.families, kind, &current, &mut next)?;
                 rules::check(kind, &next)?;
             }
             if next == *current || write.is_dry_run {

@@ -108,14 +108,7 @@ fn service(spec: &mut Map<String, Value>) {
         }
     }
     if spec.get("type") != Some(&json!("ExternalName")) {
-        set(
-            spec,
-            &[
-                ("internalTrafficPolicy", json!("Cluster")),
-                ("ipFamilies", json!(["IPv4"])),
-                ("ipFamilyPolicy", json!("SingleStack")),
-            ],
-        );
+        set(spec, &[("internalTrafficPolicy", json!("Cluster"))]);
     }
 }
 

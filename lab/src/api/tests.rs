@@ -1,6 +1,7 @@
 //! The rules of objects, through the in-process client.
 
 mod deletion;
+mod dual_stack;
 mod objects;
 mod tokens;
 mod watching;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::families::Families;
+
 /// Largest content of one message, in bytes; longer texts come in pieces.
 pub(super) const MAX_CONTENT: usize = 32 * 1024;
 
@@ -95,6 +97,8 @@ pub(crate) enum Announcement {
     Ready {
         /// For the administrator.
         kubeconfig: String,
+        /// In which address families.
+        families: Families,
     },
     /// The lab is not going to come up.
     Failed(String),
@@ -161,7 +165,7 @@ mod tests {
             Message::Request(Request::Exec(exec)),
             Message::Request(Request::Logs(LogsRequest { follow: true, tail: Some(3), ..LogsRequest::default() })),
             Message::Request(Request::Down),
-            Message::Announcement(Announcement::Ready { kubeconfig: "k".into() }),
+            Message::Announcement(Announcement::Ready { kubeconfig: "k".into(), families: Families::Dual }),
             Message::Descriptor,
             Message::Signal(Signal::Terminate),
             Message::Data(vec![0, 255, b'x']),

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{controlled_by, first_failure, is_finished, is_ready};
 use crate::api::{Client, DeleteOptions, Selection, Status, digest};
+use crate::families::Family;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -51,16 +52,23 @@ fn write(client: &Client, wanted: &EndpointSlice, existing: Option<&EndpointSlic
     client.replace(&EndpointSlice { metadata, ..wanted.clone() }).map(drop)
 }
 
-/// One slice for each set of port numbers: a named port may mean another number in each pod.
+/// One slice for each family of the Service and each set of port numbers: a named port may mean another number in each
+/// pod.
 fn slices_of(service: &Service, pods: &[Pod]) -> Vec<EndpointSlice> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let Some(selector) = spec.selector.as_ref().filter(|selector| !selector.is_empty()) else { return Vec::new() };
     if spec.type_.as_deref() == Some("ExternalName") {
         return Vec::new();
     }
+    let selected: Vec<&Pod> = pods.iter().filter(|pod| is_selected(pod, service, selector)).collect();
+    let families = spec.ip_families.iter().flatten().filter_map(|name| Family::named(name));
+    families.flat_map(|family| slices_of_family(service, spec, &selected, family)).collect()
+}
+
+fn slices_of_family(service: &Service, spec: &ServiceSpec, pods: &[&Pod], family: Family) -> Vec<EndpointSlice> {
     let mut groups: BTreeMap<String, (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| is_selected(pod, service, selector)) {
-        let Some(endpoint) = endpoint(pod, spec) else { continue };
+    for pod in pods {
+        let Some(endpoint) = endpoint(pod, spec, family) else { continue };
         let ports: Vec<_> = spec.ports.iter().flatten().filter_map(|port| resolve(port, pod)).collect();
         let numbers = ports.iter().map(|port| format!("{:?}={:?};", port.name, port.port)).collect();
         groups.entry(numbers).or_insert_with(|| (ports, Vec::new())).1.push(endpoint);
@@ -69,13 +77,18 @@ fn slices_of(service: &Service, pods: &[Pod]) -> Vec<EndpointSlice> {
         // An empty slice says that the Service is known and has nobody.
         groups.insert(String::new(), (Vec::new(), Vec::new()));
     }
-    groups.into_iter().map(|(numbers, (ports, endpoints))| slice(service, &numbers, ports, endpoints)).collect()
+    groups.into_iter().map(|(numbers, group)| slice(service, family, &numbers, group)).collect()
 }
 
-fn slice(service: &Service, numbers: &str, ports: Vec<EndpointPort>, endpoints: Vec<Endpoint>) -> EndpointSlice {
+fn slice(
+    service: &Service,
+    family: Family,
+    numbers: &str,
+    (ports, endpoints): (Vec<EndpointPort>, Vec<Endpoint>),
+) -> EndpointSlice {
     let name = service.metadata.name.clone().unwrap_or_default();
     let uid = service.metadata.uid.as_deref().unwrap_or_default();
-    let mut suffix = digest(&format!("{uid}/{numbers}"));
+    let mut suffix = digest(&format!("{uid}/{family}/{numbers}"));
     suffix.truncate(5);
     let mut labels =
         BTreeMap::from([(SERVICE_NAME.to_owned(), name.clone()), (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())]);
@@ -90,7 +103,7 @@ fn slice(service: &Service, numbers: &str, ports: Vec<EndpointPort>, endpoints: 
             owner_references: Some(controlled_by::<Service>(&service.metadata)),
             ..ObjectMeta::default()
         },
-        address_type: "IPv4".into(),
+        address_type: family.name().into(),
         endpoints: Some(endpoints),
         ports: Some(ports).filter(|ports| !ports.is_empty()),
     }
@@ -103,8 +116,10 @@ fn is_selected(pod: &Pod, service: &Service, selector: &BTreeMap<String, String>
         && selector.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
 }
 
-fn endpoint(pod: &Pod, spec: &ServiceSpec) -> Option<Endpoint> {
-    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone())?;
+fn endpoint(pod: &Pod, spec: &ServiceSpec, family: Family) -> Option<Endpoint> {
+    let status = pod.status.as_ref()?;
+    let mut addresses = status.pod_ips.iter().flatten().map(|ip| &ip.ip).chain(&status.pod_ip);
+    let address = addresses.find(|ip| ip.parse().is_ok_and(|ip| Family::of(ip) == family))?.clone();
     let is_serving = is_ready(pod);
     let is_ending = pod.metadata.deletion_timestamp.is_some();
     let is_published = spec.publish_not_ready_addresses == Some(true);

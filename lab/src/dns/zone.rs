@@ -2,7 +2,7 @@
 //! [Kubernetes DNS specification](https://github.com/kubernetes/dns/blob/master/docs/specification.md).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -91,10 +91,12 @@ impl Zone {
         self.namespaces.get(namespace)?.get(service)
     }
 
-    /// `10-244-1-2.shop.pod` is the address in the name, whether or not such a pod exists.
+    /// `10-244-1-2.shop.pod` and `fd00-a-1-1--2.shop.pod` are the addresses in the names, whether or not there are such
+    /// pods.
     fn pod(&self, dashed: &str, namespace: &str) -> Found {
-        match dashed.replace('-', ".").parse::<Ipv4Addr>() {
-            Ok(address) if self.namespaces.contains_key(namespace) => Found::Addresses(vec![address.into()]),
+        let v4 = dashed.replace('-', ".").parse::<Ipv4Addr>().map(IpAddr::V4);
+        match v4.or_else(|_| dashed.replace('-', ":").parse::<Ipv6Addr>().map(IpAddr::V6)) {
+            Ok(address) if self.namespaces.contains_key(namespace) => Found::Addresses(vec![address]),
             _ => Found::Nothing,
         }
     }

@@ -166,7 +166,7 @@ impl Job {
     fn probe(&self, kind: Kind, plan: probe::Plan, running: &Running) -> Probe {
         let target = Arc::new(Target {
             node: self.context.shared.node.network.clone(),
-            address: self.context.address,
+            address: self.context.addresses.primary,
             process: running.process(),
         });
         let asked = Arc::new(plan.clone());

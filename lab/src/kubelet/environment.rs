@@ -164,8 +164,12 @@ pub(crate) fn field(pod: &Pod, path: &str) -> Result<String, String> {
         "metadata.annotations" => Ok(listed(metadata.annotations.as_ref())),
         "spec.nodeName" => text(spec.and_then(|spec| spec.node_name.as_ref())),
         "spec.serviceAccountName" => text(spec.and_then(|spec| spec.service_account_name.as_ref())),
-        "status.podIP" | "status.podIPs" => text(status.and_then(|status| status.pod_ip.as_ref())),
-        "status.hostIP" | "status.hostIPs" => text(status.and_then(|status| status.host_ip.as_ref())),
+        "status.podIP" => text(status.and_then(|status| status.pod_ip.as_ref())),
+        "status.podIPs" => Ok(joined(status.into_iter().flat_map(|status| &status.pod_ips).flatten().map(|ip| &ip.ip))),
+        "status.hostIP" => text(status.and_then(|status| status.host_ip.as_ref())),
+        "status.hostIPs" => {
+            Ok(joined(status.into_iter().flat_map(|status| &status.host_ips).flatten().map(|ip| &ip.ip)))
+        }
         _ => Err(unknown_field(path)),
     }
 }
@@ -174,6 +178,11 @@ pub(crate) fn field(pod: &Pod, path: &str) -> Result<String, String> {
 fn subscript(path: &str) -> Option<(&str, &str)> {
     let (map, key) = path.strip_suffix("']")?.split_once("['")?;
     Some((map, key))
+}
+
+/// Lists are written with commas.
+fn joined<'a>(texts: impl Iterator<Item = &'a String>) -> String {
+    texts.map(String::as_str).collect::<Vec<_>>().join(",")
 }
 
 /// All entries of a map, one `key="value"` a line, as the downward API writes them.
@@ -185,7 +194,8 @@ fn listed(entries: Option<&BTreeMap<String, String>>) -> String {
 fn unknown_field(path: &str) -> String {
     format!(
         "fieldPath {path:?} is not one of metadata.name, metadata.namespace, metadata.uid, metadata.labels['…'], \
-         metadata.annotations['…'], spec.nodeName, spec.serviceAccountName, status.podIP, status.hostIP"
+         metadata.annotations['…'], spec.nodeName, spec.serviceAccountName, status.podIP, status.podIPs, status.hostIP, \
+         status.hostIPs"
     )
 }
 

@@ -17,7 +17,7 @@ const MAX_PODS: u32 = 200;
 /// When the API server refuses it.
 pub(crate) fn register(client: &Client, plan: &NodeNetwork) -> Result<(), Status> {
     let name = &plan.name;
-    let range = plan.pod_range().to_string();
+    let ranges: Vec<_> = plan.pod_ranges().iter().map(ToString::to_string).collect();
     client.apply_json(json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -26,13 +26,16 @@ pub(crate) fn register(client: &Client, plan: &NodeNetwork) -> Result<(), Status
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": architecture(),
         }},
-        "spec": {"podCIDR": range, "podCIDRs": [range]},
+        "spec": {"podCIDR": ranges.first(), "podCIDRs": ranges},
     }))?;
     let now = time(Timestamp::now());
     let condition = |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason, "lastHeartbeatTime": now, "lastTransitionTime": now});
     let resources = json!({"cpu": cpus().to_string(), "pods": MAX_PODS.to_string()});
+    let mut addresses: Vec<_> =
+        plan.addresses().iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
+    addresses.push(json!({"type": "Hostname", "address": name}));
     let status = json!({
-        "addresses": [{"type": "InternalIP", "address": plan.address}, {"type": "Hostname", "address": name}],
+        "addresses": addresses,
         "capacity": resources,
         "allocatable": resources,
         "conditions": [

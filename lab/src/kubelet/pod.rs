@@ -1,13 +1,12 @@
 //! One pod from its binding to its end: network, volumes, containers, status, deletion.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, HostIP, Pod, PodIP};
 use linux::NetNs;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +20,7 @@ use super::roster::Place;
 use super::sandbox::Sandbox;
 use super::status::{Conditions, ContainerState, Phase, View};
 use crate::api::{DeleteOptions, EventType, Patch};
+use crate::families::Addresses;
 use crate::volumes::keeper::Keeper;
 
 /// How long to wait before a step that failed is tried again.
@@ -39,7 +39,7 @@ pub(crate) struct PodContext {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) host_name: String,
-    pub(crate) address: IpAddr,
+    pub(crate) addresses: Addresses,
     pub(crate) network: NetNs,
     pub(crate) directory: PathBuf,
     pod: watch::Receiver<Arc<Pod>>,
@@ -137,7 +137,7 @@ impl PodTask {
             name,
             uid,
             host_name,
-            address: sandbox.address,
+            addresses: sandbox.addresses,
             network: sandbox.network.clone(),
             directory: directory.to_owned(),
             pod: receiver,
@@ -376,8 +376,8 @@ impl Life {
     /// Tells the API server the pod's status if it has changed.
     fn report(&mut self) {
         let view = View {
-            address: Some(self.context.address),
-            host: self.context.shared.node.plan.address.into(),
+            addresses: Some(self.context.addresses),
+            hosts: self.context.shared.node.plan.addresses(),
             started: self.started,
             containers: shown(&self.containers),
             init: shown(&self.init),
@@ -411,12 +411,15 @@ fn shown(containers: &[(Container, ContainerState)]) -> Vec<(&str, &str, Contain
         .collect()
 }
 
-/// The pod as its containers see it: with the address that its status will have.
+/// The pod as its containers see it: with the addresses that its status will have.
 fn with_address(pod: &Pod, sandbox: &Sandbox, shared: &NodeContext) -> Arc<Pod> {
     let mut pod = pod.clone();
+    let (own, host) = (sandbox.addresses, shared.node.plan.addresses());
     let status = pod.status.get_or_insert_default();
-    status.pod_ip = Some(sandbox.address.to_string());
-    status.host_ip = Some(shared.node.plan.address.to_string());
+    status.pod_ip = Some(own.primary.to_string());
+    status.pod_ips = Some(own.iter().map(|ip| PodIP { ip: ip.to_string() }).collect());
+    status.host_ip = Some(host.primary.to_string());
+    status.host_ips = Some(host.iter().map(|ip| HostIP { ip: ip.to_string() }).collect());
     Arc::new(pod)
 }
 
@@ -426,7 +429,9 @@ fn with_status_of(new: &Pod, old: &Pod) -> Pod {
     if let Some(old) = &old.status {
         let status = new.status.get_or_insert_default();
         status.pod_ip.clone_from(&old.pod_ip);
+        status.pod_ips.clone_from(&old.pod_ips);
         status.host_ip.clone_from(&old.host_ip);
+        status.host_ips.clone_from(&old.host_ips);
     }
     new
 }
@@ -437,7 +442,10 @@ fn write_etc(context: &PodContext, pod: &Pod) -> std::io::Result<()> {
     std::fs::create_dir_all(&directory)?;
     std::fs::write(directory.join("resolv.conf"), context.shared.resolver_configuration(&context.namespace))?;
     std::fs::write(directory.join("hostname"), format!("{}\n", context.host_name))?;
-    let mut hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{}\t{}\n", context.address, context.host_name);
+    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost\n".to_owned();
+    for address in context.addresses.iter() {
+        hosts.push_str(&format!("{address}\t{}\n", context.host_name));
+    }
     let aliases = pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten());
     for alias in aliases {
         hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")));

@@ -9,7 +9,8 @@ use super::environment::{Environment, Sources};
 use super::image::{self, Refusal, SEARCH_PATH};
 use super::launch::Plan;
 use super::pod::PodContext;
-use crate::api::{Client, KUBERNETES_ADDRESS};
+use crate::api::{self, Client};
+use crate::families::Families;
 use crate::volumes::mounts::{Planner, Shown};
 use crate::volumes::projection::{Entries, checked};
 
@@ -24,7 +25,7 @@ pub(crate) fn plan(
     volumes: &BTreeMap<String, PathBuf>,
 ) -> Result<Plan, Refusal> {
     let refused = |reason| move |message: String| Refusal { reason, message };
-    let mut environment = Environment::new(base(&context.host_name));
+    let mut environment = Environment::new(base(&context.host_name, context.shared.node.plan.families));
     let sources = ClientSources { client: &context.shared.client, namespace: &context.namespace };
     environment
         .extend(container, pod, &sources)
@@ -43,11 +44,11 @@ pub(crate) fn plan(
 }
 
 /// What every container finds in its environment.
-fn base(host_name: &str) -> [(String, String); 5] {
+fn base(host_name: &str, families: Families) -> [(String, String); 5] {
     [
         ("PATH", SEARCH_PATH.to_owned()),
         ("HOSTNAME", host_name.to_owned()),
-        ("KUBERNETES_SERVICE_HOST", KUBERNETES_ADDRESS.to_string()),
+        ("KUBERNETES_SERVICE_HOST", api::kubernetes_addresses(families).primary.to_string()),
         ("KUBERNETES_SERVICE_PORT", "443".to_owned()),
         ("KUBERNETES_SERVICE_PORT_HTTPS", "443".to_owned()),
     ]

@@ -1,13 +1,13 @@
 //! A pod's network namespace: made, joined to its node by a veth, kept at a path for the node agent, and taken away.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use linux::route::Route;
 use linux::{NetNs, Prefix, link, netns, route, sysctl};
 
-use crate::fabric::Node;
+use crate::fabric::{self, Node, PodAddress};
+use crate::families::{Addresses, Family};
 
 /// The pod's end of the veth.
 const INTERFACE: &str = "eth0";
@@ -17,8 +17,8 @@ const INTERFACE: &str = "eth0";
 pub(crate) struct Sandbox {
     /// The pod's network namespace, or the node's for a pod on the host network.
     pub(crate) network: NetNs,
-    /// The pod's address.
-    pub(crate) address: IpAddr,
+    /// The pod's addresses.
+    pub(crate) addresses: Addresses,
     kept: Option<Kept>,
 }
 
@@ -28,20 +28,20 @@ struct Kept {
     node: NetNs,
     interface: String,
     path: PathBuf,
-    address: Ipv4Addr,
+    address: PodAddress,
 }
 
 impl Sandbox {
     /// The node's own network.
     pub(crate) fn of_host(node: &Node) -> Self {
-        Self { network: node.network.clone(), address: node.plan.address.into(), kept: None }
+        Self { network: node.network.clone(), addresses: node.plan.addresses(), kept: None }
     }
 
-    /// A network namespace of its own with `address`. Blocks for some milliseconds.
+    /// A network namespace of its own with these addresses. Blocks for some milliseconds.
     ///
     /// # Errors
     /// The kernel's, named with the step; nothing is left behind.
-    pub(crate) fn create(node: &Node, uid: &str, address: Ipv4Addr) -> io::Result<Self> {
+    pub(crate) fn create(node: &Node, uid: &str, address: PodAddress) -> io::Result<Self> {
         let network = NetNs::create()?;
         let kept = Kept {
             node: node.network.clone(),
@@ -49,8 +49,8 @@ impl Sandbox {
             path: node.network_directory().join(uid),
             address,
         };
-        let sandbox = Self { network, address: address.into(), kept: Some(kept) };
-        match sandbox.connect(node, address) {
+        let sandbox = Self { network, addresses: address.addresses, kept: Some(kept) };
+        match sandbox.connect(node) {
             Ok(()) => Ok(sandbox),
             Err(error) => {
                 sandbox.remove();
@@ -59,9 +59,9 @@ impl Sandbox {
         }
     }
 
-    /// Takes the network away; what processes still hold of it lives until they end. Returns the address that is free
+    /// Takes the network away; what processes still hold of it lives until they end. Returns the addresses that are free
     /// now.
-    pub(crate) fn remove(self) -> Option<Ipv4Addr> {
+    pub(crate) fn remove(self) -> Option<PodAddress> {
         let kept = self.kept?;
         let deleted = kept.node.run(|| link::delete(&kept.interface)).and_then(|deleted| deleted);
         for outcome in [deleted, netns::unbind(&kept.path)] {
@@ -72,28 +72,37 @@ impl Sandbox {
         Some(kept.address)
     }
 
-    fn connect(&self, node: &Node, address: Ipv4Addr) -> io::Result<()> {
+    fn connect(&self, node: &Node) -> io::Result<()> {
         let Some(kept) = &self.kept else { return Ok(()) };
         std::fs::create_dir_all(node.network_directory())?;
-        let own = Prefix::host(address.into());
+        self.network.run(|| fabric::prepare_families(node.plan.families))??;
+        let gateways = node.plan.gateways();
         node.network.run(|| -> io::Result<()> {
             link::add_veth(&kept.interface, INTERFACE, &self.network)?;
-            link::set_up(&kept.interface)
+            link::set_up(&kept.interface)?;
+            // The IPv4 one is on the loopback interface.
+            gateways.of(Family::V6).map_or(Ok(()), |gateway| link::add_address(&kept.interface, Prefix::host(gateway)))
         })??;
-        let gateway = IpAddr::V4(node.plan.gateway());
         self.network.run(|| -> io::Result<()> {
             // Namespaces begin with the host's setting, which may drop what the mesh sends with a pod's own address.
             sysctl::write("net/ipv4/conf/all/rp_filter", "0")?;
             sysctl::write(&format!("net/ipv4/conf/{INTERFACE}/rp_filter"), "0")?;
             link::set_up("lo")?;
-            link::add_address(INTERFACE, own)?;
             link::set_up(INTERFACE)?;
-            route::add(&Route::on_link(Prefix::host(gateway), INTERFACE))?;
-            route::add(&Route::via(Prefix::ANY_V4, gateway))
+            for address in self.addresses.iter() {
+                link::add_address(INTERFACE, Prefix::host(address))?;
+            }
+            for gateway in gateways.iter() {
+                route::add(&Route::on_link(Prefix::host(gateway), INTERFACE))?;
+                route::add(&Route::via(fabric::any(Family::of(gateway)), gateway))?;
+            }
+            Ok(())
         })??;
-        let source = Some(IpAddr::V4(node.plan.address));
-        let to_pod = Route { source, ..Route::on_link(own, &kept.interface) };
-        node.network.run(|| route::add(&to_pod))??;
+        for address in self.addresses.iter() {
+            let source = node.plan.address(Family::of(address));
+            let to_pod = Route { source, ..Route::on_link(Prefix::host(address), &kept.interface) };
+            node.network.run(|| route::add(&to_pod))??;
+        }
         self.network.bind_to(&kept.path)
     }
 }

@@ -1,11 +1,12 @@
 //! A pod's status from the states of its containers: what `kubectl get pods` and the EndpointSlices see. Pure.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+
+use crate::families::Addresses;
 
 /// What a container does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,8 @@ pub(crate) struct ContainerState {
 /// What a pod's status is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct View<'a> {
-    pub(crate) address: Option<IpAddr>,
-    pub(crate) host: IpAddr,
+    pub(crate) addresses: Option<Addresses>,
+    pub(crate) hosts: Addresses,
     pub(crate) started: Timestamp,
     /// Name, image and state of each container.
     pub(crate) containers: Vec<(&'a str, &'a str, ContainerState)>,
@@ -97,15 +98,15 @@ impl Conditions {
         ];
         let mut status = json!({
             "phase": phase,
-            "hostIP": view.host,
-            "hostIPs": [{"ip": view.host}],
+            "hostIP": view.hosts.primary,
+            "hostIPs": listed(view.hosts),
             "startTime": time(view.started),
             "conditions": conditions,
             "containerStatuses": view.containers.iter().map(container).collect::<Vec<_>>(),
         });
-        if let (Some(address), Some(fields)) = (view.address, status.as_object_mut()) {
-            fields.insert("podIP".to_owned(), json!(address));
-            fields.insert("podIPs".to_owned(), json!([{"ip": address}]));
+        if let (Some(addresses), Some(fields)) = (view.addresses, status.as_object_mut()) {
+            fields.insert("podIP".to_owned(), json!(addresses.primary));
+            fields.insert("podIPs".to_owned(), listed(addresses));
         }
         if let (false, Some(fields)) = (view.init.is_empty(), status.as_object_mut()) {
             fields.insert("initContainerStatuses".to_owned(), view.init.iter().map(container).collect());
@@ -135,6 +136,10 @@ impl Conditions {
         }
         condition
     }
+}
+
+fn listed(addresses: Addresses) -> Value {
+    addresses.iter().map(|ip| json!({"ip": ip})).collect()
 }
 
 /// [Kubernetes: pod phase](https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase).
@@ -221,10 +226,14 @@ mod tests {
         ContainerState { phase, is_ready, ..ContainerState::new() }
     }
 
+    fn both(primary: &str, secondary: &str) -> Addresses {
+        Addresses { primary: primary.parse().unwrap(), secondary: secondary.parse().ok() }
+    }
+
     fn view(states: Vec<ContainerState>, policy: &str) -> View<'static> {
         View {
-            address: "10.244.1.2".parse().ok(),
-            host: "172.30.0.11".parse().unwrap(),
+            addresses: Some(both("10.244.1.2", "fd00:a:1:1::2")),
+            hosts: both("172.30.0.11", "fd00:a:0:1::b"),
             started: now(),
             containers: states.into_iter().map(|state| ("c", "aquifer/echo", state)).collect(),
             init: vec![],
@@ -291,6 +300,10 @@ mod tests {
         let pod: Pod = serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap();
         let status = pod.status.unwrap();
         assert_eq!(status.pod_ip.as_deref(), Some("10.244.1.2"));
+        let pod_ips: Vec<_> = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).collect();
+        assert_eq!(pod_ips, ["10.244.1.2", "fd00:a:1:1::2"]);
+        let host_ips: Vec<_> = status.host_ips.iter().flatten().map(|ip| ip.ip.as_str()).collect();
+        assert_eq!(host_ips, ["172.30.0.11", "fd00:a:0:1::b"]);
         let container = &status.container_statuses.unwrap()[0];
         assert_eq!(container.restart_count, 3);
         assert_eq!(container.last_state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 137);

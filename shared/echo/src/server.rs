@@ -10,7 +10,8 @@ mod websocket;
 mod wish;
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Where the peer listens and whom it says it is.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Address of all four listeners.
-    pub bind: IpAddr,
+    /// Address of all four listeners; without it, all addresses of both families, or of IPv4 where there is no IPv6.
+    pub bind: Option<IpAddr>,
     /// Port of HTTP/1.1 and WebSocket; 0 lets the kernel choose, as for the others.
     pub http: u16,
     /// Port of HTTP/2 with prior knowledge and of gRPC.
@@ -151,10 +152,21 @@ impl Server {
     }
 }
 
-async fn listen(bind: IpAddr, port: u16, protocol: &'static str) -> Result<(TcpListener, SocketAddr), EchoError> {
-    let address = SocketAddr::new(bind, port);
+async fn listen(
+    bind: Option<IpAddr>,
+    port: u16,
+    protocol: &'static str,
+) -> Result<(TcpListener, SocketAddr), EchoError> {
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let address = SocketAddr::new(bind.unwrap_or(any), port);
     let failed = |source| EchoError::Listen { address, protocol, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    let listener = match TcpListener::bind(if bind.is_some() { address } else { both }).await {
+        // A kernel without IPv6 does not even make the socket.
+        Err(error) if bind.is_none() && error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(address).await,
+        bound => bound,
+    };
+    let listener = listener.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }
@@ -184,7 +196,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, source)) => {
-                let (shared, stopped) = (shared.clone(), stopped.clone());
+                let (shared, stopped, source) = (shared.clone(), stopped.clone(), canonical(source));
                 connections.spawn(async move {
                     serve_one(stream, source, protocol, &shared, stopped).await;
                     drop(place);
@@ -201,6 +213,11 @@ async fn accept(
     if tokio::time::timeout(DRAIN, all).await.is_err() {
         tracing::warn!(?protocol, "connections still open after the drain are cut");
     }
+}
+
+/// IPv4 clients of an IPv6 socket are still IPv4 clients.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 async fn serve_one(

@@ -14,6 +14,7 @@ fn zone() -> Zone {
         {"metadata": {"name": "db", "namespace": "shop"}, "spec": {"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}},
         {"metadata": {"name": "mail", "namespace": "shop"}, "spec": {"type": "ExternalName", "externalName": "mail.example.com"}},
         {"metadata": {"name": "many", "namespace": "shop"}, "spec": {"clusterIP": "None"}},
+        {"metadata": {"name": "both", "namespace": "shop"}, "spec": {"clusterIPs": ["10.96.3.5", "fd00:a:2::305"]}},
     ]))
     .unwrap();
     let many: Vec<_> =
@@ -25,6 +26,8 @@ fn zone() -> Zone {
             {"addresses": ["10.244.1.5"], "hostname": "db-0", "conditions": {"ready": true}},
             {"addresses": ["10.244.2.6"], "conditions": {"ready": false}},
          ]},
+        {"metadata": {"name": "db-2", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}},
+         "addressType": "IPv6", "ports": [], "endpoints": [{"addresses": ["fd00:a:1:1::5"], "hostname": "db-0"}]},
         {"metadata": {"name": "cart-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}},
          "addressType": "IPv4", "ports": [], "endpoints": [{"addresses": ["10.244.9.9"]}]},
         {"metadata": {"name": "many-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "many"}},
@@ -68,6 +71,16 @@ fn a_service_has_its_cluster_address_in_any_case_of_letters() {
 fn a_headless_service_has_its_ready_endpoints() {
     assert_eq!(ask("db.shop.svc.cluster.local.", RecordType::A), found(&["10.244.1.5"]));
     assert_eq!(ask("db-0.db.shop.svc.cluster.local.", RecordType::A), found(&["10.244.1.5"]));
+}
+
+#[test]
+fn each_family_has_its_own_records() {
+    assert_eq!(ask("both.shop.svc.cluster.local.", RecordType::A), found(&["10.96.3.5"]));
+    assert_eq!(ask("both.shop.svc.cluster.local.", RecordType::AAAA), found(&["fd00:a:2::305"]));
+    assert_eq!(ask("db.shop.svc.cluster.local.", RecordType::AAAA), found(&["fd00:a:1:1::5"]));
+    assert_eq!(ask("db-0.db.shop.svc.cluster.local.", RecordType::AAAA), found(&["fd00:a:1:1::5"]));
+    assert_eq!(ask("fd00-a-1-1--2.shop.pod.cluster.local.", RecordType::AAAA), found(&["fd00:a:1:1::2"]));
+    assert_eq!(ask("fd00-a-1-1--2.shop.pod.cluster.local.", RecordType::A), found(&[]));
 }
 
 #[test]

@@ -20,7 +20,10 @@ fn pod() -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": "cart-1", "namespace": "shop", "uid": "u-1", "labels": {"app": "cart", "v": "1"}},
         "spec": {"nodeName": "node-1", "serviceAccountName": "cart", "containers": []},
-        "status": {"podIP": "10.244.1.2", "hostIP": "172.30.0.11"},
+        "status": {
+            "podIP": "10.244.1.2", "podIPs": [{"ip": "10.244.1.2"}, {"ip": "fd00:a:1:1::2"}],
+            "hostIP": "172.30.0.11", "hostIPs": [{"ip": "172.30.0.11"}],
+        },
     }))
     .unwrap()
 }
@@ -48,7 +51,9 @@ fn fields_of_the_pod_are_resolved() {
         ("spec.nodeName", "node-1"),
         ("spec.serviceAccountName", "cart"),
         ("status.podIP", "10.244.1.2"),
+        ("status.podIPs", "10.244.1.2,fd00:a:1:1::2"),
         ("status.hostIP", "172.30.0.11"),
+        ("status.hostIPs", "172.30.0.11"),
     ] {
         assert_eq!(field_ref(path).unwrap().find("F"), Some(value), "{path}");
     }

@@ -73,7 +73,7 @@ pub(super) async fn serve_http1(
     if is_ending && tokio::time::timeout(FIRST_REQUEST, stream.readable()).await.is_err() {
         return Ok(());
     }
-    let ends = Ends { source, local: stream.local_addr().ok() };
+    let ends = Ends { source, local: stream.local_addr().ok().map(super::canonical) };
     let upgraded = websocket::Slot::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         let accepted = upgraded.accept(&mut request);
@@ -124,7 +124,7 @@ pub(super) async fn serve_h2c(
     shared: &Shared,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), BoxError> {
-    let ends = Ends { source, local: stream.local_addr().ok() };
+    let ends = Ends { source, local: stream.local_addr().ok().map(super::canonical) };
     let shared = shared.clone();
     let service = service_fn(move |request| {
         let shared = shared.clone();

@@ -4,8 +4,6 @@ mod grpc;
 mod idle;
 mod websocket;
 
-use std::net::Ipv4Addr;
-
 use ::http::Request;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
@@ -28,8 +26,11 @@ async fn peer() -> Peer {
 }
 
 async fn peer_for(max_connections: usize) -> Peer {
+    peer_at(Some(Ipv4Addr::LOCALHOST.into()), max_connections).await
+}
+
+async fn peer_at(bind: Option<IpAddr>, max_connections: usize) -> Peer {
     let pod = Pod { name: "cart-1".to_owned(), namespace: "shop".to_owned(), ..Pod::default() };
-    let bind = Ipv4Addr::LOCALHOST.into();
     let options = Options { bind, http: 0, h2c: 0, tcp: 0, server_first: 0, max_connections, pod };
     let server = Server::bind(&options).await.unwrap();
     let addresses = server.addresses();
@@ -72,6 +73,22 @@ async fn http1_reports_pod_source_and_headers() {
     assert_eq!(report["version"], "HTTP/1.1");
     assert_eq!(report["headers"]["host"][0], "cart");
     assert!(report["source"].as_str().unwrap().starts_with("127.0.0.1:"));
+    peer.end().await;
+}
+
+#[tokio::test]
+async fn both_families_are_served_and_callers_keep_theirs() {
+    let peer = peer_at(None, MAX_CONNECTIONS).await;
+    let port = peer.addresses.http.port();
+    let mut callers = vec![(IpAddr::V4(Ipv4Addr::LOCALHOST), "127.0.0.1:")];
+    if peer.addresses.http.is_ipv6() && TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+        callers.push((Ipv6Addr::LOCALHOST.into(), "[::1]:"));
+    }
+    for (address, source) in callers {
+        let (_, body) = get(SocketAddr::new(address, port), "/").await;
+        let report: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert!(report["source"].as_str().unwrap().starts_with(source), "{report}");
+    }
     peer.end().await;
 }
 
