@@ -4,7 +4,7 @@ use std::io;
 
 use linux::netns::NetNs;
 use linux::nft::{self, Change, Family};
-use linux::{Prefix, route};
+use linux::{Prefix, route, sysctl};
 
 use crate::eligibility::Capture;
 use crate::linger::answers_lookups;
@@ -23,8 +23,7 @@ use crate::rules::{
 /// The kernel's; nothing is redirected then.
 pub fn install(netns: &NetNs, families: &[FamilyRules], capture: &Capture) -> io::Result<()> {
     netns.run(|| {
-        for family in families {
-            let is_ipv6 = family.loopback.is_ipv6();
+        for is_ipv6 in routed(families, |disabled| disabled == "0") {
             route::add(&return_route(is_ipv6))?;
             route::add_rule(&return_rule(is_ipv6))?;
         }
@@ -56,13 +55,23 @@ pub fn is_present(netns: &NetNs) -> io::Result<bool> {
 pub fn remove(netns: &NetNs, families: &[FamilyRules]) -> io::Result<()> {
     netns.run(|| {
         nft::apply(&[Change::DeleteTable { family: Family::Inet, name: POD_TABLE.to_owned() }])?;
-        for family in families {
-            let is_ipv6 = family.loopback.is_ipv6();
+        for is_ipv6 in routed(families, |_disabled| true) {
             route::delete_rule(&return_rule(is_ipv6))?;
             route::delete(&return_route(is_ipv6))?;
         }
         Ok(())
     })?
+}
+
+/// For which families, as `is_ipv6`, the current network namespace has routes: `may` judges whether IPv6 is switched off on
+/// the loopback interface, and a kernel without IPv6 has nothing to judge.
+///
+/// The packet filter rules are there for all families in any case: a pod in which IPv6 is switched on later must not have
+/// a way around the mesh.
+fn routed(families: &[FamilyRules], may: impl Fn(&str) -> bool) -> impl Iterator<Item = bool> {
+    let disabled = sysctl::read("net/ipv6/conf/lo/disable_ipv6");
+    let has_ipv6 = disabled.is_ok_and(|disabled| may(&disabled));
+    families.iter().map(|family| family.loopback.is_ipv6()).filter(move |is_ipv6| !is_ipv6 || has_ipv6)
 }
 
 /// The families in which lookups are answered in the current network namespace.

@@ -23,12 +23,14 @@ fn assert_golden(name: &str, table: &Table) {
 #[test]
 fn a_captured_pod() {
     assert_golden("pod-v4.nft", &pod_table(&[v4()], &Capture::default(), &[]));
+    assert_golden("pod-v6.nft", &pod_table(&[v6()], &Capture::default(), &[]));
     assert_golden("pod-dual.nft", &pod_table(&[v4(), v6()], &Capture::default(), &[]));
 }
 
 #[test]
 fn a_captured_pod_with_its_lookups() {
     assert_golden("pod-lookups-v4.nft", &pod_table(&[v4(), v6()], &Capture::default(), &[v4()]));
+    assert_golden("pod-lookups-v6.nft", &pod_table(&[v4(), v6()], &Capture::default(), &[v6()]));
     assert_golden("pod-lookups-dual.nft", &pod_table(&[v4(), v6()], &Capture::default(), &[v4(), v6()]));
 }
 
@@ -46,6 +48,7 @@ fn a_pod_that_leaves() {
 #[test]
 fn a_node() {
     assert_golden("host-v4.nft", &host_table(&[v4()]));
+    assert_golden("host-v6.nft", &host_table(&[v6()]));
     assert_golden("host-dual.nft", &host_table(&[v4(), v6()]));
 }
 

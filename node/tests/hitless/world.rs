@@ -1,8 +1,8 @@
 //! A pod, a peer, and a relay on the proxy's ports, in network namespaces of their own.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,16 +14,32 @@ use node::eligibility::Capture;
 use node::rules::{FamilyRules, PROXY_MARK};
 use node::{linger, redirect};
 
-pub(crate) const POD_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
-pub(crate) const PEER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
 const PORT: u16 = 7777;
-/// The echo server outside the pod.
-pub(crate) const PEER: SocketAddr = SocketAddr::new(PEER_IP, PORT);
-/// The echo server inside the pod.
-const APP: SocketAddr = SocketAddr::new(POD_IP, PORT);
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// In which address family a world's connections are made; its rules are for both in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    V4,
+    V6,
+}
+
+impl Over {
+    fn pod(self) -> Prefix {
+        if self == Self::V4 { "10.99.0.1/24" } else { "fd99::1/64" }.parse().unwrap()
+    }
+
+    fn peer(self) -> Prefix {
+        if self == Self::V4 { "10.99.0.2/24" } else { "fd99::2/64" }.parse().unwrap()
+    }
+
+    fn any(self) -> Prefix {
+        if self == Self::V4 { Prefix::ANY_V4 } else { Prefix::ANY_V6 }
+    }
+}
+
 pub(crate) struct World {
+    over: Over,
     pod: NetNs,
     peer: NetNs,
     relayed: Arc<AtomicUsize>,
@@ -31,22 +47,47 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new(over: Over) -> std::io::Result<Self> {
         let (pod, peer) = (NetNs::create()?, NetNs::create()?);
         pod.run(|| link::add_veth("eth0", "eth0", &peer))??;
-        for (namespace, address) in [(&pod, POD_IP), (&peer, PEER_IP)] {
+        // Addresses need a link that is up at both ends.
+        for namespace in [&pod, &peer] {
+            namespace.run(|| link::set_up("eth0").and_then(|()| link::set_up("lo")))??;
+        }
+        for (namespace, address, other) in [(&pod, over.pod(), over.peer()), (&peer, over.peer(), over.pod())] {
             namespace.run(|| {
-                link::add_address("eth0", Prefix::new(address, 24).unwrap())?;
-                link::set_up("eth0")?;
-                link::set_up("lo")?;
-                route::add(&route::Route::via(Prefix::ANY_V4, if address == POD_IP { PEER_IP } else { POD_IP }))
+                link::add_address("eth0", address)?;
+                route::add(&route::Route::via(over.any(), other.address()))
             })??;
         }
-        let world = Self { pod, peer, relayed: Arc::default(), last_caller: Arc::default() };
+        let world = Self { over, pod, peer, relayed: Arc::default(), last_caller: Arc::default() };
         world.serve_echo();
         world.serve_relay(15001, false);
         world.serve_relay(15006, true);
         Ok(world)
+    }
+
+    pub(crate) fn pod_ip(&self) -> IpAddr {
+        self.over.pod().address()
+    }
+
+    pub(crate) fn peer_ip(&self) -> IpAddr {
+        self.over.peer().address()
+    }
+
+    /// The pod's own loopback address.
+    pub(crate) fn loopback(&self) -> IpAddr {
+        if self.over == Over::V4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+    }
+
+    /// The echo server outside the pod.
+    pub(crate) fn echo(&self) -> SocketAddr {
+        SocketAddr::new(self.peer_ip(), PORT)
+    }
+
+    /// The echo server inside the pod.
+    fn app(&self) -> SocketAddr {
+        SocketAddr::new(self.pod_ip(), PORT)
     }
 
     pub(crate) fn install(&self) {
@@ -103,7 +144,7 @@ impl World {
     }
 
     pub(crate) fn connect_in(&self) -> TcpStream {
-        self.peer.run(|| connect(APP)).unwrap()
+        self.peer.run(|| connect(self.app())).unwrap()
     }
 
     /// How many connections the relay has taken.
@@ -114,6 +155,34 @@ impl World {
     /// From where the application was last called.
     pub(crate) fn last_caller(&self) -> Option<IpAddr> {
         *self.last_caller.lock().unwrap()
+    }
+
+    /// Connects, echoes and closes in both directions, without a pause, while `meanwhile` runs; says how many connections
+    /// there were. Each must work.
+    pub(crate) fn under_load(&self, meanwhile: impl FnOnce(&AtomicUsize)) -> usize {
+        let (made, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let client = &|is_outgoing: bool| {
+            while !stop.load(Ordering::SeqCst) {
+                let mut stream = if is_outgoing { self.connect_out(self.echo()) } else { self.connect_in() };
+                echo_works(&mut stream);
+                made.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        thread::scope(|scope| {
+            let clients = [true, true, false].map(|is_outgoing| scope.spawn(move || client(is_outgoing)));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meanwhile(&made)));
+            stop.store(true, Ordering::SeqCst);
+            for ended in clients {
+                ended.join().expect("no connection of the load fails");
+            }
+            outcome.unwrap();
+        });
+        made.load(Ordering::SeqCst)
+    }
+
+    /// Runs something inside the pod.
+    pub(crate) fn in_pod<T>(&self, run: impl FnOnce() -> T) -> T {
+        self.pod.run(run).unwrap()
     }
 
     pub(crate) fn lingering(&self) -> usize {
@@ -136,9 +205,9 @@ impl World {
 
     /// Echo servers at both ends; the pod's notes who called.
     fn serve_echo(&self) {
-        for (namespace, address) in [(&self.pod, APP), (&self.peer, PEER)] {
+        for (namespace, address) in [(&self.pod, self.app()), (&self.peer, self.echo())] {
             let listener = namespace.run(|| TcpListener::bind(address)).unwrap().unwrap();
-            let last_caller = (address == APP).then(|| Arc::clone(&self.last_caller));
+            let last_caller = (address == self.app()).then(|| Arc::clone(&self.last_caller));
             thread::spawn(move || {
                 for stream in listener.incoming() {
                     let stream = stream.unwrap();
@@ -155,7 +224,7 @@ impl World {
     fn serve_relay(&self, port: u16, keep_source: bool) {
         let options =
             ListenOptions { mark: Some(PROXY_MARK), backlog: 128, transparent: true, ..ListenOptions::default() };
-        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        let any = SocketAddr::new(self.over.any().address(), port);
         let listener = self.pod.run(|| socket::listen(any, &options)).unwrap().unwrap();
         listener.set_nonblocking(false).unwrap();
         let (pod, relayed) = (self.pod.clone(), Arc::clone(&self.relayed));
@@ -171,7 +240,8 @@ impl World {
 }
 
 fn families() -> Vec<FamilyRules> {
-    vec![FamilyRules::v4(Ipv4Addr::new(169, 254, 7, 127))]
+    let probes = "fd16:9254:7127:1337:ffff:ffff:ffff:ffff".parse().unwrap();
+    vec![FamilyRules::v4(Ipv4Addr::new(169, 254, 7, 127)), FamilyRules::v6(probes)]
 }
 
 fn relay(pod: &NetNs, downstream: &TcpStream, keep_source: bool) {
