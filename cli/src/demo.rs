@@ -1,6 +1,7 @@
 //! `aquifer demo`: the whole mesh in one command, each step checked by what can be observed from outside.
 
 mod cluster;
+mod ipv6;
 mod lab;
 mod policy;
 mod report;
@@ -47,6 +48,8 @@ pub(crate) enum Sabotage {
     Encryption,
     /// No control plane: policies reach nobody (step F4).
     Policy,
+    /// Node agents that know IPv4 alone: what goes over IPv6 goes around the mesh (step F6).
+    Ipv6,
 }
 
 /// Runs the verb; success only when every check passed.

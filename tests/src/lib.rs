@@ -22,6 +22,8 @@ mod house;
 #[cfg(test)]
 mod inspection;
 #[cfg(test)]
+mod ipv6;
+#[cfg(test)]
 mod kubectl;
 #[cfg(test)]
 mod pods;

@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, DeleteParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use lab::families::Families;
+use lab::fabric::NodeNetwork;
+use lab::families::{Families, Family};
 use lab::launch::{self, Options};
-use lab::mesh::SYSTEM_NAMESPACE;
+use lab::mesh::{self, SYSTEM_NAMESPACE};
 use lab::state::StateDirectory;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::cluster;
@@ -43,6 +45,7 @@ pub(super) struct Starting {
 /// A lab that is up.
 pub(super) struct Lab {
     lab: launch::Lab,
+    families: Families,
     client: kube::Client,
     program: PathBuf,
 }
@@ -67,14 +70,14 @@ impl Starting {
     /// Waits until the lab and the mesh in it are ready.
     pub(super) async fn ready(mut self, report: &Report) -> Result<Lab> {
         let mut progress = |step: &str| report.progress(step);
-        self.lab.ready(&mut progress).await?;
+        let families = self.lab.ready(&mut progress).await?.families;
         let kubeconfig = Kubeconfig::read_from(self.lab.directory().kubeconfig())?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let client = kube::Client::try_from(config)?;
         report.progress("the mesh's components");
         let ready = cluster::wait_for_pods(&client, SYSTEM_NAMESPACE, MESH_DEADLINE, cluster::is_ready).await;
         let program = std::env::current_exe().context("cannot find this program")?;
-        let lab = Lab { lab: self.lab, client, program };
+        let lab = Lab { lab: self.lab, families, client, program };
         if let Err(error) = ready {
             // Kept or not: a lab without its mesh is of no use to the demo.
             let _ = lab.stop().await;
@@ -114,6 +117,11 @@ impl Lab {
         &self.client
     }
 
+    /// Whether the lab's pods have addresses of that family.
+    pub(super) fn has(&self, family: Family) -> bool {
+        self.families.has(family)
+    }
+
     /// A command that runs this very program inside the lab.
     pub(super) fn exec(&self, place: &Place<'_>, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
@@ -129,6 +137,20 @@ impl Lab {
     /// Takes the node agents away, and waits until they are gone.
     pub(super) async fn remove_node_agents(&self) -> Result<()> {
         self.remove_pods(|name| name.starts_with("aquifer-node-")).await
+    }
+
+    /// Puts node agents that know IPv4 alone in the place of the others, and waits until they are ready.
+    pub(super) async fn withhold_ipv6_rules(&self) -> Result<()> {
+        self.remove_node_agents().await?;
+        let is_agent = |object: &Value| object.pointer("/metadata/labels/app") == Some(&json!("aquifer-node"));
+        for mut agent in mesh::manifests(&NodeNetwork::plan(NODES, self.families)).into_iter().filter(is_agent) {
+            let environment = agent.pointer_mut("/spec/containers/0/env").and_then(Value::as_array_mut);
+            let environment = environment.context("a node agent without an environment")?;
+            environment.push(json!({"name": "AMBIENT_IPV6", "value": "false"}));
+            cluster::create(&self.client, &agent).await?;
+        }
+        cluster::wait_for_pods(&self.client, SYSTEM_NAMESPACE, MESH_DEADLINE, cluster::is_ready).await?;
+        Ok(())
     }
 
     /// Takes the control plane away, and waits until it is gone.

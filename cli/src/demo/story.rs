@@ -9,7 +9,7 @@ use super::lab::{Lab, Place};
 use super::report::Report;
 use super::shop::{PODS, SHOP, SHOP_SECRET, STREET, STREET_SECRET, manifests};
 use super::traffic::{Load, LoadReport, Sniffer, Stream};
-use super::{Sabotage, cluster, policy};
+use super::{Sabotage, cluster, ipv6, policy};
 
 /// The rate of each load client, in new connections per second; the checks ask for at least 200.
 const RATE: u32 = 220;
@@ -55,7 +55,8 @@ pub(super) async fn tell(report: &mut Report, lab: &Lab, sabotage: Option<Sabota
         report.note("sabotage: the control plane is gone");
     }
     policy::show(report, lab).await?;
-    leaving(report, lab, &mut sniffer, streams).await
+    leaving(report, lab, &mut sniffer, streams).await?;
+    ipv6::show(report, lab, sabotage == Some(Sabotage::Ipv6)).await
 }
 
 async fn open_shop(report: &mut Report, lab: &Lab) -> Result<()> {
