@@ -8,6 +8,9 @@ mod agent;
 #[path = "node/drain.rs"]
 mod drain;
 #[cfg(test)]
+#[path = "node/families.rs"]
+mod families;
+#[cfg(test)]
 #[path = "node/lookups.rs"]
 mod lookups;
 #[cfg(test)]
