@@ -114,8 +114,13 @@ fn services(
     let mut services: BTreeMap<String, PortList> =
         selecting.map(|service| (key(service, index), selected_ports(service, spec))).collect();
     for slice in index.slices_of_pod(pod.namespace(), pod.name()) {
-        if let Some((service, ports)) = slice_ports(slice, index) {
-            services.entry(key(service, index)).or_default().ports.extend(ports);
+        let Some((service, ports)) = slice_ports(slice, index) else { continue };
+        let known = &mut services.entry(key(service, index)).or_default().ports;
+        for port in ports {
+            // Each address family has a slice of its own; the port is the same one.
+            if known.iter().all(|known| known.service_port != port.service_port) {
+                known.push(port);
+            }
         }
     }
     for entry in index.entries_selecting(pod.namespace(), labels) {
