@@ -56,7 +56,7 @@ pub(super) async fn tell(report: &mut Report, lab: &Lab, sabotage: Option<Sabota
     }
     policy::show(report, lab).await?;
     leaving(report, lab, &mut sniffer, streams).await?;
-    ipv6::show(report, lab, sabotage == Some(Sabotage::Ipv6)).await
+    Box::pin(ipv6::show(report, lab, sabotage == Some(Sabotage::Ipv6))).await
 }
 
 async fn open_shop(report: &mut Report, lab: &Lab) -> Result<()> {
