@@ -6,6 +6,8 @@
 //! The crate refuses to know the mesh's libraries: what cannot be seen from outside is for their own tests.
 
 #[cfg(test)]
+mod absence;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod coredns;
@@ -39,3 +41,5 @@ mod rules;
 mod support;
 #[cfg(test)]
 mod traffic;
+#[cfg(test)]
+mod upgrade;

@@ -72,31 +72,6 @@ async fn a_killed_control_plane_costs_no_connection_and_later_policies_apply() {
 }
 
 #[tokio::test]
-async fn a_ztunnel_that_ends_drains_and_the_next_one_takes_over() {
-    let Some(lab) = Lab::start(&[]).await else { return };
-    lab.open_shop(PODS).await;
-    lab.capture().await;
-    let stream = Running::stream(&lab, shop("frontend"), "cart:9000").await;
-    let process = lab.component("ztunnel", "ztunnel-node-2").await;
-    send(process, Signal::Terminate);
-    sleep(AFTERMATH).await;
-    // Draining lets what is under way end by itself.
-    stream.finish::<StreamReport>().await.assert_whole("the stream through a draining ztunnel");
-    // FIXME: nobody serves the pods of the node between the drain and the next ztunnel's start; new connections fail.
-    lab.component_after(process, "ztunnel", "ztunnel-node-2").await;
-    for (from, url) in [("frontend", "http://cart/"), ("cart", "http://frontend/"), ("payment", "http://cart/")] {
-        within(Duration::from_secs(15), &format!("{from} to {url} works again"), async || {
-            let burst = burst(&lab, shop(from), url).await;
-            (burst.ok == burst.sent).then_some(())
-        })
-        .await;
-    }
-    let load = Running::load(&lab, shop("frontend"), "http://cart/").await;
-    sleep(AFTERMATH).await;
-    load.finish::<LoadReport>().await.assert_whole("after the restart");
-}
-
-#[tokio::test]
 async fn a_killed_ztunnel_comes_back_and_its_pods_work_again() {
     let Some(lab) = Lab::start(&[]).await else { return };
     lab.open_shop(PODS).await;

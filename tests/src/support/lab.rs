@@ -169,6 +169,11 @@ impl Lab {
         self.pods_are_ready(SHOP).await;
     }
 
+    /// Waits until a pod is ready.
+    pub(crate) async fn ready(&self, pod: &str) {
+        eventually(&format!("{pod} is ready"), async || is_ready(&self.get(pod).await).then_some(())).await;
+    }
+
     /// Waits until a namespace has pods and all of them are ready.
     pub(crate) async fn pods_are_ready(&self, namespace: &str) {
         let look = async || {
