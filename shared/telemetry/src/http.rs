@@ -3,8 +3,10 @@
 //! Requests are bounded in headers, body and time; answers may be streamed.
 
 mod body;
+mod crowd;
 mod router;
 mod server;
+mod stall;
 
 pub use body::{Body, BodySender};
 pub use router::{Request, Response, Router, html, json, metrics, text};

@@ -6,27 +6,29 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::StatusCode;
+use ::http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{Response, Router, text};
-
-/// How many connections are served at once; further ones wait in the listener's queue.
-const CONNECTIONS: usize = 128;
+use super::crowd::{Crowd, Held, Member};
+use super::stall::Impatient;
+use super::{Body, Response, Router, text};
 
 /// How long a client may take for its headers, and how long an idle connection is kept.
 const HEADERS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a client may take for the body of its request.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a client may take nothing of its answer.
+const STALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The largest body of a request in bytes; no endpoint needs more than a line.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -44,29 +46,23 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `router` on `listener` until `end`, then lets answers under way finish for a moment.
+///
+/// Neither connections that ask for nothing nor clients that take no answer keep others out.
 pub async fn serve(listener: TcpListener, router: Router, end: impl Future<Output = ()>) {
     let router = Arc::new(router);
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let crowd = Arc::new(Crowd::default());
     let (ending, has_ended) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut end = pin!(end);
     loop {
         while connections.try_join_next().is_some() {}
-        let accepted = async {
-            // The semaphore is never closed.
-            let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            (permit, listener.accept().await)
-        };
         tokio::select! {
             biased;
             () = &mut end => break,
-            (permit, accepted) = accepted => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, _peer)) => {
-                    let (router, has_ended) = (Arc::clone(&router), has_ended.clone());
-                    connections.spawn(async move {
-                        let _permit = permit;
-                        serve_connection(stream, router, has_ended).await;
-                    });
+                    let (router, has_ended, member) = (Arc::clone(&router), has_ended.clone(), crowd.enter());
+                    connections.spawn(serve_connection(stream, router, member, has_ended));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "accepting an admin connection failed");
@@ -80,20 +76,24 @@ pub async fn serve(listener: TcpListener, router: Router, end: impl Future<Outpu
     let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve_connection<S>(stream: S, router: Arc<Router>, mut has_ended: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, router: Arc<Router>, member: Arc<Member>, mut has_ended: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let asking = Arc::clone(&member);
     let service = service_fn(move |request| {
-        let router = Arc::clone(&router);
-        async move { Ok::<Response, Infallible>(answer(&router, request).await) }
+        let (router, answering) = (Arc::clone(&router), asking.answer());
+        async move {
+            let answer = if answering.is_some() { answer(&router, request).await } else { busy() };
+            Ok::<_, Infallible>(answer.map(|body| Held { body, _answering: answering }))
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_DEADLINE)
         .max_buf_size(HEAD_LIMIT)
         .max_headers(HEADER_COUNT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Impatient::new(stream, STALL_DEADLINE)), service);
     let mut connection = pin!(connection);
     let ending = async {
         // An error means that the server is gone, which is an end as well.
@@ -105,10 +105,18 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = member.must_leave() => return,
     };
     if let Err(error) = result {
         tracing::debug!(%error, "an admin connection failed");
     }
+}
+
+/// The answer where too many others are being answered.
+fn busy() -> ::http::Response<Body> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n");
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn answer(router: &Router, request: ::http::Request<Incoming>) -> Response {

@@ -100,9 +100,75 @@ async fn a_client_that_says_nothing_is_let_go() {
     let (client, server) = tokio::io::duplex(64);
     let (_ending, has_ended) = watch::channel(false);
     let before = tokio::time::Instant::now();
-    serve_connection(server, Arc::new(Router::new()), has_ended).await;
+    serve_connection(server, Arc::new(Router::new()), Arc::new(Crowd::default()).enter(), has_ended).await;
     assert!(before.elapsed() <= HEADERS_DEADLINE + Duration::from_secs(1));
     drop(client);
+}
+
+#[tokio::test]
+async fn connections_that_ask_for_nothing_keep_nobody_out() {
+    let router = Router::new().get("/a", |_request| async { text(StatusCode::OK, "alpha\n") });
+    let (address, _end, _server) = started(router).await;
+    let mut half_open = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /a HTTP/1.1\r\nhost").await.unwrap();
+        half_open.push(stream);
+    }
+    let answered = timeout(HEADERS_DEADLINE / 5, exchange(address, &get("/a"))).await.expect("in time");
+    assert!(answered.ends_with("alpha\n"), "{answered}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_of_a_streamed_answer_is_let_go() {
+    let (produced, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+    let router = Router::new().get("/big", move |_request| {
+        let produced = produced.clone();
+        async move {
+            let (sender, body) = Body::streamed();
+            tokio::spawn(async move {
+                while sender.send(Bytes::from_static(&[b'x'; 1000])).await {}
+                let _ = produced.send(()).await;
+            });
+            json(body)
+        }
+    });
+    let (mut client, server) = tokio::io::duplex(64);
+    let (_ending, has_ended) = watch::channel(false);
+    client.write_all(get("/big").as_bytes()).await.unwrap();
+    let before = tokio::time::Instant::now();
+    serve_connection(server, Arc::new(router), Arc::new(Crowd::default()).enter(), has_ended).await;
+    assert_eq!(before.elapsed().as_secs(), STALL_DEADLINE.as_secs());
+    ended.recv().await.expect("whoever produces the answer is told");
+}
+
+#[tokio::test]
+async fn who_asks_while_all_answers_are_taken_is_told_so() {
+    let (_go, gone) = watch::channel(false);
+    let router = Router::new().get("/slow", move |_request| {
+        let mut gone = gone.clone();
+        async move {
+            let _ = gone.wait_for(|go| *go).await;
+            text(StatusCode::OK, "done\n")
+        }
+    });
+    let (address, _end, _server) = started(router).await;
+    let mut waiting = Vec::new();
+    for _ in 0..crate::http::crowd::ANSWERS {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(get("/slow").as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    // Those that came before may not have been looked at yet.
+    let refused = async {
+        loop {
+            let asking = timeout(Duration::from_millis(200), exchange(address, &get("/slow"))).await;
+            if asking.is_ok_and(|answer| answer.starts_with("HTTP/1.1 503")) {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), refused).await.expect("in time");
 }
 
 #[tokio::test]
