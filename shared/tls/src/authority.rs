@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, RevokedCertParams, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::CertificateDer;
 use types::{Identity, TrustDomain};
@@ -19,6 +20,9 @@ use crate::{TlsError, x509};
 
 /// Certificates are back-dated by this much, so that a peer whose clock is a little behind accepts them.
 const BACKDATED: Duration = Duration::from_secs(120);
+
+/// How soon the next revocation list is promised; nobody holds an authority to it.
+const LIST_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest that a serial number may be is 20 octets (RFC 5280, section 4.1.2.2); 128 random bits never repeat.
 const SERIAL_OCTETS: usize = 16;
@@ -211,6 +215,36 @@ impl Authority {
         Ok(chain)
     }
 
+    /// Lists certificates of this authority that no longer prove anything, as PEM; `number` grows with every list.
+    ///
+    /// # Errors
+    /// [`TlsError::Malformed`] when one of the texts is no certificate, [`TlsError::Issue`].
+    pub fn revocation_list(&self, certificates: &[&str], number: u64, now: SystemTime) -> Result<String, TlsError> {
+        let now = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(now);
+        let mut revoked_certs = Vec::new();
+        for pem in certificates {
+            for der in x509::certificates(pem)? {
+                let serial_number = SerialNumber::from_slice(x509::parse(&der)?.raw_serial());
+                let (reason_code, invalidity_date) = (None, None);
+                revoked_certs.push(RevokedCertParams {
+                    serial_number,
+                    revocation_time: now,
+                    reason_code,
+                    invalidity_date,
+                });
+            }
+        }
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + LIST_VALIDITY,
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(TlsError::Issue)
+    }
+
     /// Makes a key and a certificate for a server that is reached by DNS names or IP addresses.
     ///
     /// # Errors
@@ -272,7 +306,6 @@ impl fmt::Debug for SigningRequest {
 fn validity(now: SystemTime, not_after: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    let since_epoch = |moment: SystemTime| moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     params.not_before = epoch + since_epoch(now).saturating_sub(BACKDATED);
     params.not_after = epoch + since_epoch(not_after);
     params.distinguished_name = DistinguishedName::new();
@@ -281,6 +314,10 @@ fn validity(now: SystemTime, not_after: SystemTime) -> CertificateParams {
     serial[0] = (serial[0] & 0x7f) | 0x40;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     params
+}
+
+fn since_epoch(moment: SystemTime) -> Duration {
+    moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Whether a certificate may sign others with this key; its end when it may.

@@ -11,6 +11,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use types::Identity;
 
+use crate::mesh::Trust;
 use crate::verify::{ClientVerifier, ServerVerifier};
 use crate::x509::{self, CertificateDetails};
 use crate::{KeyExchange, Refusal, TlsError, provider};
@@ -146,6 +147,12 @@ impl WorkloadCertificate {
         let verifier = ServerVerifier::new(Arc::clone(&self.trust), self.client.crypto_provider(), expected.to_vec());
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
         config
+    }
+
+    /// What peers are measured by.
+    pub(crate) fn trust(&self) -> Trust {
+        let algorithms = self.client.crypto_provider().signature_verification_algorithms;
+        Trust { roots: Arc::clone(&self.trust), algorithms }
     }
 
     pub(crate) fn server_config(&self) -> Arc<ServerConfig> {

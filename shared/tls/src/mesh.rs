@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::RootCertStore;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use types::Identity;
@@ -17,13 +19,47 @@ pub struct Peer {
     /// The peer's one SPIFFE name.
     pub identity: Identity,
     chain: Arc<[CertificateDer<'static>]>,
+    trust: Trust,
+    side: Side,
+    proven_at: UnixTime,
+}
+
+/// What a certificate is measured by.
+#[derive(Debug, Clone)]
+pub(crate) struct Trust {
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Which end of a connection somebody is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
 }
 
 impl Peer {
-    fn of<S>(stream: &TlsStream<S>) -> Result<Self, TlsError> {
+    fn of<S>(stream: &TlsStream<S>, certificate: &WorkloadCertificate, side: Side) -> Result<Self, TlsError> {
         let chain = stream.connection().peer_certificates().unwrap_or_default();
         let chain: Arc<[_]> = chain.iter().map(|der| der.clone().into_owned()).collect();
-        Ok(Self { identity: leaf_identity(&chain)?, chain })
+        let identity = leaf_identity(&chain)?;
+        Ok(Self { identity, chain, trust: certificate.trust(), side, proven_at: UnixTime::now() })
+    }
+
+    pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+
+    pub(crate) fn proven_at(&self) -> UnixTime {
+        self.proven_at
     }
 
     /// The certificates that the peer sent, leaf first.
@@ -45,7 +81,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let stream = TlsAcceptor::from(certificate.server_config()).accept(stream).await.map_err(TlsError::from_io)?;
-    established(TlsStream::new(stream))
+    established(TlsStream::new(stream), certificate, Side::Client)
 }
 
 /// Dials a mesh server that must prove one of the expected identities; an empty list accepts nobody.
@@ -70,15 +106,19 @@ where
     let nameless = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into());
     let connector = TlsConnector::from(Arc::new(certificate.client_config(expected)));
     let stream = connector.connect(nameless, stream).await.map_err(TlsError::from_io)?;
-    established(TlsStream::new(stream))
+    established(TlsStream::new(stream), certificate, Side::Server)
 }
 
-fn established<S>(stream: TlsStream<S>) -> Result<(TlsStream<S>, Peer), TlsError> {
+fn established<S>(
+    stream: TlsStream<S>,
+    certificate: &WorkloadCertificate,
+    peer: Side,
+) -> Result<(TlsStream<S>, Peer), TlsError> {
     let alpn = stream.connection().alpn_protocol().unwrap_or_default();
     if alpn != provider::H2 {
         let found = String::from_utf8_lossy(alpn).into_owned();
         return Err(TlsError::Alpn { expected: "h2", found });
     }
-    let peer = Peer::of(&stream)?;
+    let peer = Peer::of(&stream, certificate, peer)?;
     Ok((stream, peer))
 }

@@ -19,5 +19,8 @@ mod mesh;
 #[path = "tls/openssl.rs"]
 mod openssl;
 #[cfg(test)]
+#[path = "tls/revocation.rs"]
+mod revocation;
+#[cfg(test)]
 #[path = "tls/support.rs"]
 mod support;
