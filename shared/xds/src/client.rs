@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -21,6 +22,7 @@ pub use crate::backoff::Termination;
 use crate::BoxError;
 use crate::backoff::Backoff;
 use crate::delta::{self, Feed, Mode};
+use crate::demand::{self, Demand, Supply};
 
 /// The largest response that is accepted: the whole mesh comes in one.
 pub const MAX_RESPONSE: usize = 200 * 1024 * 1024;
@@ -80,6 +82,7 @@ pub struct Client {
     options: Options,
     state: delta::Client,
     ready: watch::Sender<bool>,
+    supplies: Vec<(String, Supply)>,
 }
 
 /// One attempt, from connecting to the end of the stream.
@@ -93,7 +96,16 @@ impl Client {
     /// A client that has subscribed to nothing yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { state: delta::Client::new(options.node.clone()), options, ready: watch::Sender::new(false) }
+        let state = delta::Client::new(options.node.clone());
+        Self { state, options, ready: watch::Sender::new(false), supplies: Vec::new() }
+    }
+
+    /// Adds a type of which only that is subscribed to what is asked for.
+    pub fn subscribe_on_demand(&mut self, type_url: &str, feed: impl Feed + 'static) -> Demand {
+        let (demand, supply) = demand::pair();
+        self.supplies.push((type_url.to_owned(), supply));
+        self.subscribe(type_url, Mode::OnDemand, feed);
+        demand
     }
 
     /// Adds a type; types are requested in the order in which they were added.
@@ -164,9 +176,24 @@ impl Client {
         mut stream: Streaming<DeltaDiscoveryResponse>,
     ) -> Attempt {
         let mut responses = 0;
+        let mut tidying = interval(demand::IDLE / 10);
+        tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // No deadline: a mesh in which nothing changes is silent.
-            let response = match stream.message().await {
+            let message = tokio::select! {
+                message = stream.message() => message,
+                (type_url, name) = next_order(&mut self.supplies) => {
+                    if let Some(request) = self.state.want(&type_url, &name) {
+                        send(requests, request).await;
+                    }
+                    continue;
+                }
+                _ = tidying.tick(), if !self.supplies.is_empty() => {
+                    self.release_idle(requests).await;
+                    continue;
+                }
+            };
+            let response = match message {
                 Ok(Some(response)) => response,
                 Ok(None) => return Attempt { termination: Termination::Complete, responses, cause: None },
                 Err(status) => {
@@ -175,9 +202,17 @@ impl Client {
             };
             responses += 1;
             let answer = self.receive(response);
-            if requests.send(answer).await.is_err() {
-                // The transport has let go of the request stream; reading on tells why.
-                debug!("the server no longer reads");
+            send(requests, answer).await;
+        }
+    }
+
+    /// Takes back what nobody has asked for in a while.
+    async fn release_idle(&mut self, requests: &mpsc::Sender<DeltaDiscoveryRequest>) {
+        for (type_url, supply) in &self.supplies {
+            for name in supply.take_idle() {
+                if let Some(request) = self.state.release(type_url, &name) {
+                    send(requests, request).await;
+                }
             }
         }
     }
@@ -202,10 +237,34 @@ impl Client {
                 "refused resources; last good versions stay, and policies without one deny"
             );
         }
+        // What they were waiting for is in the feed by now.
+        for (_, supply) in self.supplies.iter().filter(|(type_url, _)| *type_url == received.answer.type_url) {
+            supply.settle(&received.settled);
+        }
         let is_ready = self.state.is_ready();
         self.ready.send_if_modified(|ready| !std::mem::replace(ready, *ready || is_ready) && *ready);
         received.answer
     }
+}
+
+async fn send(requests: &mpsc::Sender<DeltaDiscoveryRequest>, request: DeltaDiscoveryRequest) {
+    if requests.send(request).await.is_err() {
+        // The transport has let go of the request stream; reading on tells why.
+        debug!("the server no longer reads");
+    }
+}
+
+/// The next name that somebody asks for; never, when nobody can any more.
+async fn next_order(supplies: &mut [(String, Supply)]) -> (String, String) {
+    let next = std::future::poll_fn(|context| {
+        for (type_url, supply) in supplies.iter_mut() {
+            if let Poll::Ready(Some(name)) = supply.orders.poll_recv(context) {
+                return Poll::Ready((type_url.clone(), name));
+            }
+        }
+        Poll::Pending
+    });
+    next.await
 }
 
 /// How a stream that ended with a status is counted, and so how soon the next one is opened.

@@ -77,6 +77,8 @@ struct Subscribed {
     held: BTreeMap<String, String>,
     /// Names that were asked for and not answered yet.
     wanted: BTreeSet<String>,
+    /// Names that were asked for, and the resources that answered each.
+    asked: BTreeMap<String, BTreeSet<String>>,
     is_acknowledged: bool,
 }
 
@@ -106,6 +108,7 @@ impl Client {
             feed: Box::new(feed),
             held: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            asked: BTreeMap::new(),
             is_acknowledged: false,
         });
     }
@@ -153,12 +156,44 @@ impl Client {
     /// Asks for a resource by name or alias; `None` if the type is not on demand or the name was asked for before.
     pub fn want(&mut self, type_url: &str, name: &str) -> Option<DeltaDiscoveryRequest> {
         let subscribed = self.types.iter_mut().find(|known| &*known.type_url == type_url)?;
-        let is_new = subscribed.mode == Mode::OnDemand
-            && !subscribed.held.contains_key(name)
-            && subscribed.wanted.insert(name.to_owned());
-        is_new.then(|| DeltaDiscoveryRequest {
+        // What came along with something else is held, but not subscribed to.
+        let is_new = subscribed.mode == Mode::OnDemand && !subscribed.asked.contains_key(name);
+        is_new.then(|| {
+            subscribed.asked.insert(name.to_owned(), BTreeSet::new());
+            subscribed.wanted.insert(name.to_owned());
+            DeltaDiscoveryRequest {
+                type_url: type_url.to_owned(),
+                resource_names_subscribe: vec![name.to_owned()],
+                ..DeltaDiscoveryRequest::default()
+            }
+        })
+    }
+
+    /// No longer wants what was asked for; the resources that answered nothing else are gone from the feed.
+    ///
+    /// `None` if the name was not asked for.
+    pub fn release(&mut self, type_url: &str, name: &str) -> Option<DeltaDiscoveryRequest> {
+        let subscribed = self.types.iter_mut().find(|known| &*known.type_url == type_url)?;
+        let mut released = subscribed.asked.remove(name)?;
+        subscribed.wanted.remove(name);
+        for others in subscribed.asked.values() {
+            released.retain(|resource| !others.contains(resource));
+        }
+        for resource in &released {
+            subscribed.held.remove(resource);
+        }
+        let removed: Vec<String> = released.into_iter().collect();
+        let mut unsubscribe = removed.clone();
+        if !unsubscribe.iter().any(|resource| resource == name) {
+            unsubscribe.push(name.to_owned());
+        }
+        if !removed.is_empty() {
+            // There is nothing in it that could be refused.
+            drop(subscribed.feed.apply(Update { removed, ..Update::default() }));
+        }
+        Some(DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),
-            resource_names_subscribe: vec![name.to_owned()],
+            resource_names_unsubscribe: unsubscribe,
             ..DeltaDiscoveryRequest::default()
         })
     }
@@ -167,8 +202,9 @@ impl Client {
 impl Subscribed {
     fn first_request(&self, node: Node) -> DeltaDiscoveryRequest {
         let mut versions: std::collections::HashMap<_, _> = self.held.clone().into_iter().collect();
-        // Asked for and unanswered: without a version the server sends whatever it has.
-        versions.extend(self.wanted.iter().map(|name| (name.clone(), String::new())));
+        // Asked for and unanswered, or unknown so far: without a version the server sends whatever it has.
+        let open = self.asked.iter().filter(|(_name, answers)| answers.is_empty());
+        versions.extend(open.map(|(name, _answers)| (name.clone(), String::new())));
         let star = match self.mode {
             Mode::Wildcard => Vec::new(),
             // Subscribing to everything and taking it back is how "to nothing yet" is said; an empty list means all.
@@ -186,6 +222,13 @@ impl Subscribed {
 
     /// Strikes out the names and aliases that the response answers.
     fn settle(&mut self, response: &DeltaDiscoveryResponse) -> Vec<String> {
+        for resource in &response.resources {
+            for name in std::iter::once(&resource.name).chain(&resource.aliases) {
+                if let Some(answers) = self.asked.get_mut(name) {
+                    answers.insert(resource.name.clone());
+                }
+            }
+        }
         if self.wanted.is_empty() {
             return Vec::new();
         }

@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod client;
 pub mod convert;
 pub mod delta;
+pub mod demand;
 pub mod feed;
 pub mod node;
 pub mod server;

@@ -211,8 +211,33 @@ fn a_wanted_name_is_asked_for_once_and_settled_by_name_alias_or_removal() {
     let mut settled = client.receive(answer).settled;
     settled.sort();
     assert_eq!(settled, ["/10.0.0.1", "shop/cart", "unknown"]);
-    assert_eq!(versions(&client.connect()[0]), [("shop/cart", "1"), ("uid", "1")]);
+    assert_eq!(versions(&client.connect()[0]), [("shop/cart", "1"), ("uid", "1"), ("unknown", "")], "it may come yet");
     assert_eq!(client.want(POLICY, "x"), None);
+}
+
+#[test]
+fn what_is_released_leaves_the_feed_unless_something_else_was_asked_for_that_led_to_it() {
+    let addresses = Recorder::default();
+    let mut client = Client::new(node());
+    client.subscribe(ADDRESS, Mode::OnDemand, addresses.clone());
+    for name in ["/10.0.0.1", "/10.0.0.2", "uid"] {
+        client.want(ADDRESS, name).unwrap();
+    }
+    let mut answer = response(ADDRESS, "n1", &[("uid", "1", b"x"), ("other", "1", b"x")], &[]);
+    answer.resources[0].aliases = vec!["/10.0.0.1".to_owned()];
+    answer.resources[1].aliases = vec!["/10.0.0.2".to_owned()];
+    client.receive(answer);
+    assert_eq!(addresses.names(), ["other", "uid"]);
+
+    let request = client.release(ADDRESS, "/10.0.0.1").unwrap();
+    assert_eq!(request.resource_names_unsubscribe, ["/10.0.0.1"]);
+    assert_eq!(addresses.names(), ["other", "uid"], "its uid was asked for as well");
+    let request = client.release(ADDRESS, "/10.0.0.2").unwrap();
+    assert_eq!(request.resource_names_unsubscribe, ["other", "/10.0.0.2"]);
+    assert_eq!(addresses.names(), ["uid"]);
+    assert_eq!(versions(&client.connect()[0]), [("uid", "1")]);
+    assert_eq!(client.release(ADDRESS, "/10.0.0.2"), None);
+    assert!(client.want(ADDRESS, "/10.0.0.2").is_some(), "it may be asked for again");
 }
 
 fn any_response() -> impl Strategy<Value = DeltaDiscoveryResponse> {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may unwrap")]
 
 mod garbage;
+mod on_demand;
 mod recorded;
 mod scripted;
 mod support;

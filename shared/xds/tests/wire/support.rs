@@ -27,6 +27,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 use xds::client::{Client, Observer, Options, Termination};
 use xds::delta::Mode;
+use xds::demand::Demand;
 use xds::feed::{AddressFeed, PolicyFeed};
 
 /// Everything here takes milliseconds; the deadline is for what never comes.
@@ -189,6 +190,20 @@ pub(crate) fn node() -> Node {
 
 /// Starts a client; its token is read anew for every stream.
 pub(crate) fn start_client(address: SocketAddr, token: watch::Receiver<&'static str>) -> Fed {
+    start(address, token, |client, addresses| client.subscribe(ADDRESS_TYPE, Mode::Wildcard, addresses)).0
+}
+
+/// Starts a client that asks for workloads and services one by one.
+pub(crate) fn start_on_demand(address: SocketAddr) -> (Fed, Demand) {
+    let token = watch::channel("secret").1;
+    start(address, token, |client, addresses| client.subscribe_on_demand(ADDRESS_TYPE, addresses))
+}
+
+fn start<T>(
+    address: SocketAddr,
+    token: watch::Receiver<&'static str>,
+    subscribe: impl FnOnce(&mut Client, AddressFeed) -> T,
+) -> (Fed, T) {
     let writer = Writer::new("", None);
     let view = writer.view();
     let (sender, policies) = watch::channel(Arc::new(PolicySet::default()));
@@ -209,14 +224,14 @@ pub(crate) fn start_client(address: SocketAddr, token: watch::Receiver<&'static 
         }),
         observer: Arc::clone(&counts) as Arc<dyn Observer>,
     });
-    client.subscribe(ADDRESS_TYPE, Mode::Wildcard, AddressFeed::new(writer));
+    let subscribed = subscribe(&mut client, AddressFeed::new(writer));
     client.subscribe(AUTHORIZATION_TYPE, Mode::Wildcard, PolicyFeed::new(sender));
     let ready = client.ready();
     let mut running = JoinSet::new();
     running.spawn(async move {
         client.run().await;
     });
-    Fed { view, policies, ready, counts, _running: running }
+    (Fed { view, policies, ready, counts, _running: running }, subscribed)
 }
 
 impl Fed {
