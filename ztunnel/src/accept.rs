@@ -14,8 +14,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::claim::{Claim, Place};
 use crate::lane::Lane;
+use crate::outbound::Entrance;
 use crate::shared::Settings;
-use crate::{inbound, outbound, plaintext};
+use crate::{inbound, outbound, plaintext, socks};
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -43,10 +44,11 @@ pub(crate) enum Role {
     Outbound,
     Plaintext,
     Hbone,
+    Socks,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 3] = [Self::Outbound, Self::Plaintext, Self::Hbone];
+    const ALWAYS: [Self; 3] = [Self::Outbound, Self::Plaintext, Self::Hbone];
 
     /// The port that redirection rules and other proxies know.
     fn port(self) -> u16 {
@@ -54,6 +56,7 @@ impl Role {
             Self::Outbound => 15001,
             Self::Plaintext => 15006,
             Self::Hbone => discovery::HBONE_PORT,
+            Self::Socks => socks::PORT,
         }
     }
 }
@@ -78,7 +81,7 @@ pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, is_endi
         only_v6: false,
     };
     let workers = if settings.reuse_port { workers } else { 1 };
-    let places = Role::ALL.map(|role| Place::Port(role.port()));
+    let places = Role::ALWAYS.map(|role| Place::Port(role.port()));
     netns.run(|| {
         // A proxy that ends leaves its queue and handshakes to the successor on the same port, where the kernel can do
         // that.
@@ -87,14 +90,29 @@ pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, is_endi
         }
         let mut claim = if is_ending { Claim::of_the_last(&places) } else { Claim::after_elders(&places) };
         let mut one = |role: Role| {
-            let listener = open(role.port(), settings.ipv6, &options)?;
-            claim.add(&listener)?;
+            let listener = open_role(role, settings, &options)?;
+            // Pods are handed over by what everybody listens on.
+            if role != Role::Socks {
+                claim.add(&listener)?;
+            }
             Ok((role, listener))
         };
-        let by_worker = (0..workers).map(|_worker| Role::ALL.into_iter().map(&mut one).collect());
+        let roles = || Role::ALWAYS.into_iter().chain(settings.socks.then_some(Role::Socks));
+        let by_worker = (0..workers).map(|_worker| roles().map(&mut one).collect());
         let by_worker = by_worker.collect::<io::Result<_>>()?;
         Ok(Listeners { claim, by_worker })
     })?
+}
+
+fn open_role(role: Role, settings: &Settings, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
+    match role {
+        Role::Socks => {
+            // Nobody but the pod itself; and what comes from there is not redirected.
+            let options = ListenOptions { transparent: false, ..options.clone() };
+            linux::socket::listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), role.port()), &options)
+        }
+        _ => open(role.port(), settings.ipv6, options),
+    }
 }
 
 /// Both families in one socket; IPv4 alone where the kernel has no IPv6.
@@ -179,7 +197,8 @@ fn serve(lane: &Arc<Lane>, role: Role, stream: TcpStream, peer: SocketAddr) {
     // Taken here: a task that has not begun yet is work too.
     let (lane, guard) = (Arc::clone(lane), lane.drain.guard());
     match role {
-        Role::Outbound => drop(tokio::spawn(outbound::serve(lane, stream, peer, guard))),
+        Role::Outbound => drop(tokio::spawn(outbound::serve(lane, stream, peer, (guard, Entrance::Captured)))),
+        Role::Socks => drop(tokio::spawn(outbound::serve(lane, stream, peer, (guard, Entrance::Socks)))),
         Role::Plaintext => drop(tokio::spawn(plaintext::serve(lane, stream, peer, guard))),
         Role::Hbone => drop(tokio::spawn(inbound::serve(lane, stream, peer, guard))),
     }

@@ -1,8 +1,9 @@
 //! Sockets inside a pod's network namespace, and connecting with them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use discovery::InboundTarget;
 use linux::socket::StreamOptions;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
@@ -34,6 +35,25 @@ pub(crate) async fn tcp(
     let connecting = socket.map_err(failed)?.connect(destination);
     let connected = timeout_at(deadline, connecting).await.unwrap_or_else(|_elapsed| Err(timed_out()));
     connected.map_err(failed)
+}
+
+/// Connects to the application that an arriving connection is for.
+///
+/// One that is told addresses in a header takes its connections on loopback, unless configured otherwise.
+pub(crate) async fn application(
+    shared: &Shared,
+    pod: &Pod,
+    client: SocketAddr,
+    target: &InboundTarget,
+    deadline: Instant,
+) -> Result<TcpStream, ConnectionError> {
+    let destination = target.destination;
+    if target.announced.is_some() && shared.settings.local_application_tunnel {
+        let loopback: IpAddr =
+            if destination.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        return tcp(shared, pod, SocketAddr::new(loopback, destination.port()), None, deadline).await;
+    }
+    tcp(shared, pod, destination, kept_source(&shared.settings, client, destination), deadline).await
 }
 
 /// As [`tcp`] for tunnels, whose failures a pool shares among those who wait.

@@ -9,6 +9,8 @@ use identity::CertificateError;
 use policy::Denial;
 use telemetry::ResponseFlag;
 
+use crate::revocation::{REVOKED, Revoked};
+
 /// Why the proxy cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +24,9 @@ pub enum ZtunnelError {
         #[source]
         source: io::Error,
     },
+    /// The certificate authority inside the process cannot be made.
+    #[error("cannot make a certificate authority")]
+    Authority(#[from] tls::TlsError),
     /// One of the proxy's own ports cannot be used.
     #[error("cannot listen on {address}")]
     Listen {
@@ -48,6 +53,15 @@ pub(crate) enum ConnectionError {
     /// Discovery knows nothing about the pod.
     #[error("failed to fetch information about local workload")]
     UnknownLocalWorkload,
+    /// A client of SOCKS was not understood, or was refused.
+    #[error("SOCKS: {0}")]
+    Socks(#[from] crate::socks::SocksError),
+    /// Too many clients have not said yet what they want.
+    #[error("too many connections wait to say where they go")]
+    Busy,
+    /// Discovery has not said what it knows.
+    #[error("discovery is of no help: {0}")]
+    Undiscovered(#[from] xds::demand::Unanswered),
     /// Nothing is known about where a redirected connection wanted to go.
     #[error("cannot tell the original destination: {0}")]
     OriginalDestination(#[source] io::Error),
@@ -65,9 +79,9 @@ pub(crate) enum ConnectionError {
     /// A CONNECT request goes nowhere.
     #[error(transparent)]
     Inbound(#[from] InboundError),
-    /// The application wants something that this proxy does not do.
-    #[error("application tunnels with a PROXY header are not supported yet")]
-    ProxyHeader,
+    /// The application does not take the header that it wants.
+    #[error("writing the PROXY header failed: {0}")]
+    ProxyHeader(#[source] io::Error),
     /// A TCP connection could not be made.
     #[error("connecting to {destination} failed: {source}")]
     Connect {
@@ -79,9 +93,15 @@ pub(crate) enum ConnectionError {
     /// A tunnel could not be opened.
     #[error(transparent)]
     Tunnel(#[from] HboneError),
+    /// The tunnel through the gateway of another network stands, the one inside it could not be opened.
+    #[error("behind the network gateway: {0}")]
+    BehindGateway(#[source] Box<Self>),
     /// Connecting to the tunnel's port timed out, which is what a network policy looks like.
     #[error("connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008: {0}")]
     Blocked(#[source] HboneError),
+    /// The peer's certificate is revoked.
+    #[error(transparent)]
+    Revoked(#[from] Revoked),
     /// There is no certificate for the local workload.
     #[error("identity error: {0}")]
     Identity(#[from] CertificateError),
@@ -120,6 +140,9 @@ impl ConnectionError {
             if let Some(own) = cause.downcast_ref::<CertificateError>() {
                 return Self::Identity(own.clone());
             }
+            if let Some(revoked) = cause.downcast_ref::<Revoked>() {
+                return Self::Revoked(revoked.clone());
+            }
             if cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut) {
                 return Self::Blocked(error);
             }
@@ -130,8 +153,9 @@ impl ConnectionError {
     /// Whether another endpoint of the same service may be tried: nothing was sent, and nobody has given a verdict.
     pub(crate) fn permits_another_endpoint(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Blocked(_) | Self::Name { .. } | Self::Withdrawn => true,
+            Self::Connect { .. } | Self::Blocked(_) | Self::Revoked(_) | Self::Name { .. } | Self::Withdrawn => true,
             Self::Tunnel(error) => error.permits_another_endpoint(),
+            Self::BehindGateway(error) => error.permits_another_endpoint(),
             // As the status would have been, had there been a tunnel.
             Self::Inbound(error) => error.status() == 503,
             _ => false,
@@ -154,6 +178,7 @@ impl ConnectionError {
             }
             Self::Tunnel(HboneError::Handshake(_)) => true,
             Self::Tunnel(error) => error.was_closing(),
+            Self::BehindGateway(error) => error.is_interrupted(),
             _ => false,
         }
     }
@@ -172,6 +197,10 @@ impl ConnectionError {
         match self {
             Self::Drained => ResponseFlag::None,
             Self::Denied(_) | Self::PolicyChange => ResponseFlag::Deny,
+            Self::BehindGateway(error) => error.flag(),
+            Self::Revoked(_) => ResponseFlag::CertRevoked,
+            // What a stream knows of the end of its connection is a text.
+            Self::Copy(error) if error.source.to_string().contains(REVOKED) => ResponseFlag::CertRevoked,
             Self::Identity(_) => ResponseFlag::IdentityError,
             Self::Blocked(_) => ResponseFlag::NetworkPolicy,
             Self::Tls(_) | Self::Tunnel(HboneError::Dial(DialError::Tls(_))) => ResponseFlag::TlsFailure,

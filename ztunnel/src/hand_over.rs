@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use discovery::{HBONE_PORT, Route, TunnelProtocol, Upstream, Workload, inbound_target};
+use discovery::{HBONE_PORT, InboundError, Route, Upstream, Workload, inbound_target};
 use drain::Guard;
 use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
@@ -20,6 +20,7 @@ use crate::error::ConnectionError;
 use crate::labels::{inbound_service, log_party, service_labels};
 use crate::lane::Pod;
 use crate::live::{Carriage, Live, Path, Registered};
+use crate::proxy_header::Header;
 use crate::shared::Shared;
 
 /// Who connects, and until when.
@@ -77,16 +78,18 @@ impl Handover {
 
         let listener = SocketAddr::new(destination.ip(), HBONE_PORT);
         let target = inbound_target(&shared.view, &workload, &Authority::Address(destination), listener)?;
-        if target.application_tunnel.is_some_and(|tunnel| tunnel.protocol == TunnelProtocol::Proxy) {
-            return Err(ConnectionError::ProxyHeader);
+        if shared.settings.is_own_port(target.destination.port()) {
+            return Err(InboundError::IllegalPort(target.destination.port()).into());
         }
         describe(shared, client, arrival, (&upstream, &workload), target.destination.port());
         let (source, destination) = (client.live.source, target.destination);
         let identity = client.workload.identity();
         let attempt = Attempt { workload: &workload, source, identity: Some(&identity), destination };
         authorise(shared, &arrival.live, attempt)?;
-        let kept = connect::kept_source(&shared.settings, source, destination);
-        let stream = connect::tcp(shared, &pod, destination, kept, deadline).await?;
+        let mut stream = connect::application(shared, &pod, source, &target, deadline).await?;
+        if let Some(announced) = target.announced {
+            Header::new(source, announced, Some(&identity)).write(&mut stream).await?;
+        }
         let original = upstream.service.map(|service| service.hostname.to_string());
         let _ = arrival.live.path.set(Path { original, actual: destination, carriage: Carriage::SameNode });
         Ok(stream)

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discovery::{InboundError, InboundTarget, Resident, TunnelProtocol, Workload, inbound_target};
+use discovery::{InboundError, InboundTarget, Resident, Workload, inbound_target};
 use drain::Guard;
 use hbone::server::{Incoming, Request, Server};
 use telemetry::Direction;
@@ -22,6 +22,8 @@ use crate::error::ConnectionError;
 use crate::labels::{baggage, inbound_service, log_party, service_labels};
 use crate::lane::Lane;
 use crate::live::{Carriage, Live, Path, Registered};
+use crate::proxy_header::Header;
+use crate::revocation::Tied;
 use crate::shared::CONNECT_DEADLINE;
 
 /// How long a client may take for TLS and the beginning of HTTP/2; waiting for our own certificate comes on top.
@@ -63,17 +65,19 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr, 
 async fn handshake(
     lane: &Lane,
     stream: TcpStream,
-) -> Result<(Server<TlsStream<TcpStream>>, Identity), ConnectionError> {
+) -> Result<(Server<Tied<TlsStream<TcpStream>>>, Identity), ConnectionError> {
     let workload = lane.local_workload().await?;
     let certificate = lane.shared.certificates.certificate(&workload.identity()).await?;
     let accepted = timeout(HANDSHAKE_DEADLINE, tls::accept(stream, &certificate)).await;
     let (stream, peer) = accepted.map_err(|_elapsed| ConnectionError::Timeout("the TLS handshake"))??;
+    let identity = peer.identity.clone();
+    let stream = lane.shared.revocations.admit(stream, peer, Reporter::Destination)?;
     let server = hbone::server::handshake(stream, &lane.shared.settings.hbone).await?;
-    Ok((server, peer.identity))
+    Ok((server, identity))
 }
 
 /// Moves the frames of the connection and starts a task for each stream, until the connection is over.
-async fn serve_streams(lane: &Arc<Lane>, mut server: Server<TlsStream<TcpStream>>, tunnel: &Arc<Tunnel>) {
+async fn serve_streams(lane: &Arc<Lane>, mut server: Server<Tied<TlsStream<TcpStream>>>, tunnel: &Arc<Tunnel>) {
     let mut is_draining = false;
     let mut farewell = pin!(farewell(lane));
     loop {
@@ -141,8 +145,11 @@ async fn carry(
     tunnel: &Tunnel,
     request: Box<Request>,
 ) -> Result<(), ConnectionError> {
-    let (mut downstream, upstream) = Box::pin(open(lane, live, record, tunnel, request)).await?;
+    let (mut downstream, upstream, header) = Box::pin(open(lane, live, record, tunnel, request)).await?;
     let mut upstream = ToApplication::new(upstream);
+    if let Some(header) = header {
+        header.write(&mut upstream.stream).await?;
+    }
     io::copy_bidirectional(&mut downstream, &mut upstream.stream, live.counters()).await?;
     upstream.complete();
     Ok(())
@@ -155,8 +162,8 @@ async fn open(
     record: &mut Record,
     tunnel: &Tunnel,
     request: Box<Request>,
-) -> Result<(hbone::Stream, TcpStream), ConnectionError> {
-    let (upstream, workload) = match admit(lane, live, record, tunnel, &request).await {
+) -> Result<(hbone::Stream, TcpStream, Option<Header>), ConnectionError> {
+    let Admitted { upstream, workload, header } = match admit(lane, live, record, tunnel, &request).await {
         Ok(admitted) => admitted,
         Err(error) => {
             request.refuse(error.status());
@@ -165,7 +172,15 @@ async fn open(
     };
     let own = lane.shared.settings.response_baggage.then(|| baggage(&workload));
     let downstream = request.accept(own.as_ref())?;
-    Ok((downstream, upstream))
+    Ok((downstream, upstream, header))
+}
+
+/// What a request leads to.
+struct Admitted {
+    upstream: TcpStream,
+    workload: Arc<Workload>,
+    /// What the application is told before the first byte.
+    header: Option<Header>,
 }
 
 async fn admit(
@@ -174,24 +189,25 @@ async fn admit(
     record: &mut Record,
     tunnel: &Tunnel,
     request: &Request,
-) -> Result<(TcpStream, Arc<Workload>), ConnectionError> {
+) -> Result<Admitted, ConnectionError> {
     let view = &lane.shared.view;
     let unknown = || InboundError::UnknownWorkload { address: tunnel.local };
     let workload = view.find_local(&lane.pod.name).ok_or_else(unknown)?;
+    lane.shared.knowledge.wanted(&workload, tunnel.local.ip(), request.authority()).await?;
     let target = inbound_target(view, &workload, request.authority(), tunnel.local)?;
-    if target.application_tunnel.is_some_and(|tunnel| tunnel.protocol == TunnelProtocol::Proxy) {
-        return Err(ConnectionError::ProxyHeader);
-    }
     let destination = target.destination;
+    if lane.shared.settings.is_own_port(destination.port()) {
+        return Err(InboundError::IllegalPort(destination.port()).into());
+    }
     describe(lane, live.live(), record, tunnel, (&workload, &target, request));
     let identity = Some(&tunnel.identity);
     authorise(&lane.shared, live, Attempt { workload: &workload, source: tunnel.peer, identity, destination })?;
-    let source = connect::kept_source(&lane.shared.settings, tunnel.peer, destination);
     let deadline = Instant::now() + CONNECT_DEADLINE;
-    let upstream = connect::tcp(&lane.shared, &lane.pod, destination, source, deadline).await?;
+    let upstream = connect::application(&lane.shared, &lane.pod, tunnel.peer, &target, deadline).await?;
+    let header = target.announced.map(|announced| Header::new(tunnel.peer, announced, identity));
     let original = request.forwarded().host.map(|host| host.to_string());
     let _ = live.path.set(Path { original, actual: destination, carriage: Carriage::Hbone });
-    Ok((upstream, workload))
+    Ok(Admitted { upstream, workload, header })
 }
 
 /// Tells log and metrics who talks to whom: discovery's word goes before the client's own.

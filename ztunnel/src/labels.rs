@@ -84,7 +84,8 @@ impl Labels {
     }
 }
 
-fn labels(workload: &Workload, identity: Option<&Identity>) -> WorkloadLabels {
+/// A workload as metrics name it.
+pub(crate) fn labels(workload: &Workload, identity: Option<&Identity>) -> WorkloadLabels {
     WorkloadLabels {
         workload: Arc::clone(&workload.workload_name),
         canonical_service: Arc::clone(&workload.canonical_name),
@@ -115,6 +116,17 @@ pub(crate) fn log_party(workload: &Workload, identity: Option<Identity>) -> LogP
         namespace: Some(Arc::clone(&workload.namespace)),
         identity,
         cluster: Some(Arc::clone(&workload.cluster_id)),
+    }
+}
+
+/// A workload as it describes itself, in the access log.
+pub(crate) fn log_party_described(baggage: &Baggage, identity: Identity) -> LogParty {
+    let text = |text: &str| Some(text).filter(|text| !text.is_empty()).map(Arc::from);
+    LogParty {
+        workload: text(&baggage.workload_name),
+        namespace: text(&baggage.namespace),
+        identity: Some(identity),
+        cluster: text(&baggage.cluster),
     }
 }
 

@@ -9,6 +9,7 @@ use drain::Watch;
 use hbone::client::Pool;
 use linux::NetNs;
 use telemetry::Direction;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use types::{Identity, PodUid};
 
@@ -37,11 +38,16 @@ pub(crate) struct PoolKey {
     pub(crate) source_ip: IpAddr,
 }
 
+/// How many clients of SOCKS may be undecided at once, on one worker for one pod.
+pub(crate) const NEGOTIATIONS: usize = 256;
+
 /// One pod on one worker.
 pub(crate) struct Lane {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pod: Arc<Pod>,
     pub(crate) pool: Pool<PoolKey>,
+    /// Places for clients of SOCKS that have not said yet what they want.
+    pub(crate) negotiations: Semaphore,
     /// The pod's drain, inside that of the node.
     pub(crate) drain: Watch,
     /// The drain of all pods, with which the process takes nothing more.
@@ -65,6 +71,7 @@ impl Lane {
         if let Some(workload) = self.shared.view.find_local(&self.pod.name) {
             return Ok(workload);
         }
+        self.shared.knowledge.pod(&self.pod.name).await?;
         let waiting = self.shared.view.wait_local(&self.pod.name, sleep(LOCAL_WORKLOAD_DEADLINE));
         Box::pin(waiting).await.ok_or(ConnectionError::UnknownLocalWorkload)
     }

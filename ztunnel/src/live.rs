@@ -55,6 +55,8 @@ pub(crate) enum Carriage {
     Tcp,
     /// Through a tunnel.
     Hbone,
+    /// Through a tunnel inside a tunnel, into another network.
+    DoubleHbone,
     /// Inside the process, between two pods that it serves.
     SameNode,
 }

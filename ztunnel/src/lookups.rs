@@ -8,7 +8,7 @@ mod sockets;
 mod streams;
 mod upstream;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use discovery::{View, Workload};
@@ -96,6 +96,24 @@ pub(crate) async fn serve(lane: Arc<Lane>, sockets: Vec<Sockets>) {
         async move { tokio::join!(datagrams::serve(&server, udp), streams::serve(&server, tcp)) }
     });
     futures::future::join_all(serving).await;
+}
+
+/// The addresses of a name, as the pod itself would find them; IPv6 ones when there are no others.
+pub(crate) async fn addresses(lane: &Arc<Lane>, name: &str) -> Vec<IpAddr> {
+    let server = Server { lane: Arc::clone(lane), places: Semaphore::new(1) };
+    for record_type in [RecordType::A, RecordType::AAAA] {
+        let Some(question) = dns::question(name, record_type, rand::random()) else { return Vec::new() };
+        let answer = match server.begin(&question, Transport::Tcp) {
+            Begun::Answered(answer) => answer,
+            Begun::Pending(pending) => server.finish(pending).await,
+            Begun::Nothing => return Vec::new(),
+        };
+        let addresses = dns::addresses(&answer);
+        if !addresses.is_empty() {
+            return addresses;
+        }
+    }
+    Vec::new()
 }
 
 impl Server {

@@ -1,28 +1,63 @@
 //! Names of endpoints outside the mesh, resolved on demand with the proxy's own resolver.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use discovery::{View, Workload};
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
+use telemetry::Registry;
+use telemetry::metrics::NameMetrics;
 use tokio::sync::OnceCell;
 use types::Hostname;
 
 use crate::error::ConnectionError;
+use crate::labels::labels;
 
 /// Resolves names; the resolver is made at the first one, since most meshes need none.
-#[derive(Default)]
 pub(crate) struct Names {
     resolver: OnceCell<TokioResolver>,
+    strategy: LookupIpStrategy,
+    metrics: NameMetrics,
 }
 
+/// How many answers are kept, each for as long as it says itself.
+const CACHE: u64 = 4096;
+
 impl Names {
-    /// All addresses of a name.
-    pub(crate) async fn resolve(&self, hostname: &Hostname) -> Result<Vec<IpAddr>, ConnectionError> {
+    /// Asks for addresses of both families, or of IPv4 alone.
+    pub(crate) fn new(ipv6: bool, registry: &Registry) -> Self {
+        let strategy = if ipv6 { LookupIpStrategy::Ipv4AndIpv6 } else { LookupIpStrategy::Ipv4Only };
+        Self { resolver: OnceCell::new(), strategy, metrics: NameMetrics::new(registry) }
+    }
+
+    /// Lets go of what metrics remember of workloads that have left.
+    pub(crate) fn sweep(&self, view: &View) {
+        let live: HashSet<_> = view
+            .workloads()
+            .iter()
+            .map(|workload| (Arc::clone(&workload.workload_name), Arc::clone(&workload.namespace)))
+            .collect();
+        self.metrics.sweep(|workload, namespace| live.contains(&(Arc::from(workload), Arc::from(namespace))));
+    }
+
+    /// All addresses of a name, for a connection of this workload.
+    pub(crate) async fn resolve(&self, source: &Workload, hostname: &Hostname) -> Result<Vec<IpAddr>, ConnectionError> {
         let failed = |reason: String| ConnectionError::Name { hostname: hostname.clone(), reason };
-        let resolver = self.resolver.get_or_try_init(|| async { TokioResolver::builder_tokio()?.build() }).await;
+        self.metrics.resolved(&labels(source, Some(&source.identity())), hostname.as_str());
+        let resolver = self.resolver.get_or_try_init(|| async { self.build() }).await;
         let resolver = resolver.map_err(|error| failed(error.to_string()))?;
         // Absolute: the search domains of the proxy's pod are not those of the application.
         let absolute = format!("{}.", hostname.as_str().trim_end_matches('.'));
         let answers = resolver.lookup_ip(absolute).await.map_err(|error| failed(error.to_string()))?;
         Ok(answers.iter().collect())
+    }
+
+    fn build(&self) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+        let mut builder = TokioResolver::builder_tokio()?;
+        let options = builder.options_mut();
+        (options.cache_size, options.ip_strategy) = (CACHE, self.strategy);
+        builder.build()
     }
 }

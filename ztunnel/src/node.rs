@@ -15,15 +15,18 @@ use telemetry::{AccessLog, Registry, TrafficMetrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use xds::demand::Demand;
 
 use crate::certificates;
 use crate::error::ZtunnelError;
+use crate::knowledge::Knowledge;
 use crate::labels::Labels;
 use crate::live::{Ending, Registry as LiveRegistry};
 use crate::lookups::Lookups;
 use crate::names::Names;
 use crate::pods::Pods;
 use crate::residents::Residents;
+use crate::revocation::Revocations;
 use crate::session::Follower;
 use crate::shared::{Seldom, Settings, Shared};
 use crate::succession::Succession;
@@ -44,6 +47,8 @@ pub struct Parts {
     pub config: Arc<config::Ztunnel>,
     /// What is known of workloads and services.
     pub view: View,
+    /// Where to ask for them, if they are told only to who asks.
+    pub demand: Option<Demand>,
     /// The policies of the moment.
     pub policies: watch::Receiver<Arc<PolicySet>>,
     /// Certificates of local workloads.
@@ -79,20 +84,22 @@ impl Node {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(parts: Parts) -> Result<Self, ZtunnelError> {
-        let Parts { config, view, policies, certificates, name_servers, registry, access, drain } = parts;
+        let Parts { config, view, demand, policies, certificates, name_servers, registry, access, drain } = parts;
         let keeps_source = may_keep_source(&config)?;
         let traffic = TrafficMetrics::new(&registry);
         let shared = Arc::new(Shared {
             settings: Settings::new(&config, keeps_source),
+            knowledge: Knowledge::new(demand, view.clone(), &config.own.cluster_id),
             view,
             policies,
             certificates,
             access,
             labels: Labels::new(traffic),
             live: Arc::new(LiveRegistry::default()),
-            names: Names::default(),
+            names: Names::new(config.in_pod.ipv6, &registry),
             residents: Residents::default(),
             lookups: Lookups::new(&config, name_servers, &registry),
+            revocations: Arc::new(Revocations::new(config.revocation_lists.clone(), &registry)),
             source_warnings: Seldom::default(),
         });
         let environment = |source| ZtunnelError::Environment { what: "cannot start worker threads", source };
@@ -107,6 +114,7 @@ impl Node {
         let mut followers = JoinSet::new();
         followers.spawn(certificates::follow(shared.view.clone(), shared.certificates.clone()));
         followers.spawn(follow_policies(Arc::clone(&shared)));
+        followers.spawn(Arc::clone(&shared.revocations).follow());
         followers.spawn(sweep_labels(Arc::clone(&shared)));
         followers.spawn(end_at_deadline(Arc::clone(&shared), drain.clone()));
         followers.spawn(end_stranded(pods.clone()));
@@ -201,6 +209,7 @@ async fn sweep_labels(shared: Arc<Shared>) {
         changes.mark_unchanged();
         shared.labels.sweep(&shared.view);
         shared.lookups.sweep(&shared.view);
+        shared.names.sweep(&shared.view);
     }
 }
 

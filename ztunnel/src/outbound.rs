@@ -5,27 +5,30 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use discovery::{ResolveError, Route, Service, Unresolved, Upstream, Workload, is_loop, resolve};
+use discovery::{ResolveError, Route, Unresolved, Workload, is_loop, resolve};
 use drain::Guard;
-use hbone::client::Connect;
-use hbone::{DialError, Forwarded, TraceParent};
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
 use telemetry::{Direction, Party};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
-use types::{Authority, Identity, WorkloadUid};
+use types::{Identity, WorkloadUid};
 
 use crate::connect::{self, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::hand_over::{Client, Handover};
-use crate::labels::{baggage, log_party, service_labels};
-use crate::lane::{Lane, PoolKey};
+use crate::labels::{log_party, log_party_described, service_labels};
+use crate::lane::Lane;
 use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
+use crate::socks;
+use crate::tunnel::{self, Crossed, Server};
 
 /// The least time that one endpoint of several gets.
 const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// How many references may be followed that discovery has to be asked for: a waypoint's gateway is the second.
+const MOST_QUESTIONS: usize = 4;
 
 /// How long an attempt goes on whose endpoint was withdrawn meanwhile.
 const WITHDRAWN: Duration = Duration::from_millis(500);
@@ -34,6 +37,8 @@ const WITHDRAWN: Duration = Duration::from_millis(500);
 enum Onward {
     Tcp(TcpStream),
     Hbone(hbone::Stream),
+    /// Into another network.
+    DoubleHbone(Box<Crossed>),
     /// To an application on this node.
     Local(ToApplication),
 }
@@ -43,19 +48,36 @@ impl Onward {
         match self {
             Self::Tcp(_) => Carriage::Tcp,
             Self::Hbone(_) => Carriage::Hbone,
+            Self::DoubleHbone(_) => Carriage::DoubleHbone,
             Self::Local(_) => Carriage::SameNode,
         }
     }
 }
 
+/// How a connection came to the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// It was redirected.
+    Captured,
+    /// It was made to the proxy, and said where it wants to go.
+    Socks,
+}
+
 /// Carries one connection from accept to end.
-pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr, _guard: Guard) {
+pub(crate) async fn serve(
+    lane: Arc<Lane>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    (_guard, entrance): (Guard, Entrance),
+) {
     let Ok(local) = stream.local_addr() else { return };
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let live = lane.register(Direction::Outbound, peer);
     let mut record = Record::begin(Direction::Outbound, peer, local);
-    let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &mut stream))).await;
-    if outcome.is_err() {
+    let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, (&mut stream, entrance)))).await;
+    // A client of SOCKS that was not connected has been told why.
+    let was_told = entrance == Entrance::Socks && live.path.get().is_none();
+    if outcome.is_err() && !was_told {
         connect::cut(&stream);
     }
     end(&lane.shared, record, &live, outcome.as_ref().err());
@@ -65,15 +87,21 @@ async fn carry(
     lane: &Arc<Lane>,
     live: &Registered,
     record: &mut Record,
-    stream: &mut TcpStream,
+    (stream, entrance): (&mut TcpStream, Entrance),
 ) -> Result<(), ConnectionError> {
-    let destination = original_destination(record, stream)?;
     // Boxed: what connecting needs, a connection that idles for hours must not keep.
-    let mut onward = Box::pin(connect(lane, live, record, destination)).await?;
+    let mut onward = match entrance {
+        Entrance::Captured => {
+            let destination = original_destination(record, stream)?;
+            Box::pin(connect(lane, live, record, destination)).await?
+        }
+        Entrance::Socks => Box::pin(connect_on_request(lane, live, record, stream)).await?,
+    };
     // By reference: a future keeps its arguments beside what it makes of them.
     match &mut onward {
         Onward::Tcp(onward) => io::copy_bidirectional(stream, onward, live.counters()).await?,
         Onward::Hbone(onward) => io::copy_bidirectional(stream, onward, live.counters()).await?,
+        Onward::DoubleHbone(onward) => Box::pin(onward.carry(stream, live.counters())).await?,
         Onward::Local(onward) => {
             io::copy_bidirectional(stream, &mut onward.stream, live.counters()).await?;
             onward.complete();
@@ -87,10 +115,24 @@ fn original_destination(record: &mut Record, stream: &TcpStream) -> Result<Socke
     let local = record.destination_address;
     let destination = linux::socket::original_destination(stream).map_err(ConnectionError::OriginalDestination)?;
     record.destination_address = destination;
-    if is_loop(destination) || destination == local {
+    if destination == local {
         return Err(ConnectionError::Loop);
     }
     Ok(destination)
+}
+
+/// Connects a client of SOCKS to where it wants to go, and tells it what came of that.
+async fn connect_on_request(
+    lane: &Arc<Lane>,
+    live: &Registered,
+    record: &mut Record,
+    stream: &mut TcpStream,
+) -> Result<Onward, ConnectionError> {
+    let destination = socks::destination(lane, stream).await?;
+    record.destination_address = destination;
+    let onward = connect(lane, live, record, destination).await;
+    socks::report(stream, onward.as_ref().map(|_onward| ())).await?;
+    onward
 }
 
 /// Resolves and connects; endpoints that fail before a byte was sent are passed over.
@@ -100,15 +142,27 @@ async fn connect(
     record: &mut Record,
     destination: SocketAddr,
 ) -> Result<Onward, ConnectionError> {
+    if is_loop(destination) || lane.shared.settings.is_own_loopback(destination) {
+        return Err(ConnectionError::Loop);
+    }
     let source = lane.local_workload().await?;
     let client = Client { live, workload: &source, deadline: Instant::now() + CONNECT_DEADLINE };
     let mut failed: Vec<WorkloadUid> = Vec::new();
     let mut last: Option<(Route, ConnectionError)> = None;
-    let mut may_ask_again = true;
+    let (mut may_ask_again, mut questions) = (true, MOST_QUESTIONS);
+    lane.shared.knowledge.address(&source.network, destination.ip()).await?;
     loop {
-        let mut route = match resolve(&lane.shared.view, &source, destination, &failed, &mut rand::rng()) {
+        let resolved = resolve(&lane.shared.view, &source, destination, &failed, &mut rand::rng());
+        let mut route = match resolved {
             Ok(route) => route,
-            Err(error) => return Err(give_up(lane, live, record, &source, last, error)),
+            Err(error) => {
+                // Waypoints and gateways may not have been asked for yet.
+                let reference = error.missing().filter(|_| lane.shared.knowledge.is_on_demand() && questions > 0);
+                let Some(reference) = reference else { return Err(give_up(lane, live, record, &source, last, error)) };
+                questions -= 1;
+                lane.shared.knowledge.reference(reference).await?;
+                continue;
+            }
         };
         let withdrawn = withdrawn(lane, route.upstream().map(|upstream| Arc::clone(&upstream.workload)));
         let outcome = tokio::select! {
@@ -118,7 +172,8 @@ async fn connect(
         };
         let error = match outcome {
             Ok(onward) => {
-                describe(lane, live.live(), record, &source, &route);
+                let crossed = if let Onward::DoubleHbone(crossed) = &onward { Some(&**crossed) } else { None };
+                describe(lane, live.live(), record, &source, (&route, crossed));
                 let (actual, carriage) = (record.destination_address, onward.carriage());
                 let _ = live.path.set(Path { original: Some(destination.to_string()), actual, carriage });
                 return Ok(onward);
@@ -137,18 +192,27 @@ async fn connect(
             may_ask_again = false;
             continue;
         }
-        match route.upstream().map(|upstream| upstream.workload.uid.clone()) {
+        match at_fault(&route, &error) {
             Some(uid) if error.permits_another_endpoint() && !is_late => {
                 tracing::debug!(%destination, endpoint = %uid, %error, "trying another endpoint");
                 failed.push(uid);
                 last = Some((route, error));
             }
             _ => {
-                describe(lane, live.live(), record, &source, &route);
+                describe(lane, live.live(), record, &source, (&route, None));
                 return Err(error);
             }
         }
     }
+}
+
+/// Who failed: the one that was connected to, or the one behind it.
+fn at_fault(route: &Route, error: &ConnectionError) -> Option<WorkloadUid> {
+    let upstream = match (route, error) {
+        (Route::DoubleHbone(crossing), ConnectionError::BehindGateway(_)) => Some(&crossing.remote.upstream),
+        _ => route.upstream(),
+    };
+    upstream.map(|upstream| upstream.workload.uid.clone())
 }
 
 /// Whether the endpoint is no longer reached as it was when the route was made.
@@ -187,7 +251,7 @@ fn give_up(
 ) -> ConnectionError {
     match last {
         Some((route, cause)) => {
-            describe(lane, live.live(), record, source, &route);
+            describe(lane, live.live(), record, source, (&route, None));
             cause
         }
         None => error.into(),
@@ -203,17 +267,14 @@ async fn attempt(
     failed: &[WorkloadUid],
 ) -> Result<Onward, ConnectionError> {
     if let Route::Unresolved(unresolved) = route {
-        let answers = lane.shared.names.resolve(unresolved.hostname()).await?;
+        let answers = lane.shared.names.resolve(client.workload, unresolved.hostname()).await?;
         *route = unresolved.clone().resolved(&answers, &mut rand::rng())?;
     }
     let handover = Handover::find(&lane.shared, client, route);
     if let Some(handover) = &handover {
         *route = handover.route();
     }
-    let deadline = match route.upstream() {
-        Some(upstream) => attempt_deadline(lane, upstream, failed, client.deadline),
-        None => client.deadline,
-    };
+    let deadline = attempt_deadline(lane, route, failed, client.deadline);
     if let Some(handover) = handover {
         let stream = handover.carry_out(&lane.shared, client, record, deadline).await?;
         return Ok(Onward::Local(ToApplication::new(stream)));
@@ -225,14 +286,12 @@ async fn attempt(
         }
         Route::Hbone { destination, authority, expected, .. }
         | Route::Waypoint { destination, authority, expected, .. } => {
-            let key = PoolKey {
-                source: client.workload.identity(),
-                expected: expected.clone(),
-                destination: *destination,
-                source_ip: client.live.source.ip(),
-            };
-            let request = request(client, authority, service.map(|service| &**service));
-            Ok(Onward::Hbone(tunnel(lane, key, &request, deadline).await?))
+            let request = tunnel::request(client, authority, service.map(|service| &**service));
+            let server = Server { destination: *destination, expected };
+            Ok(Onward::Hbone(tunnel::shared(lane, client, server, &request, deadline).await?))
+        }
+        Route::DoubleHbone(crossing) => {
+            Ok(Onward::DoubleHbone(Box::new(tunnel::crossing(lane, client, crossing, deadline).await?)))
         }
         // A name was resolved above, or led to an error; what is handed over has left already.
         Route::Unresolved(Unresolved { upstream, .. }) | Route::Local { upstream, .. } => {
@@ -242,11 +301,10 @@ async fn attempt(
 }
 
 /// One endpoint must not use up the time of the others, if there are others.
-fn attempt_deadline(lane: &Lane, upstream: &Upstream, failed: &[WorkloadUid], deadline: Instant) -> Instant {
-    let has_others = upstream
-        .service
-        .as_ref()
-        .is_some_and(|service| lane.shared.view.endpoints(&service.key()).len() > failed.len() + 1);
+fn attempt_deadline(lane: &Lane, route: &Route, failed: &[WorkloadUid], deadline: Instant) -> Instant {
+    let of_upstream = route.upstream().and_then(|upstream| upstream.service.as_ref());
+    let mut services = of_upstream.into_iter().chain(route.service());
+    let has_others = services.any(|service| lane.shared.view.endpoints(&service.key()).len() > failed.len() + 1);
     if !has_others {
         return deadline;
     }
@@ -255,51 +313,14 @@ fn attempt_deadline(lane: &Lane, upstream: &Upstream, failed: &[WorkloadUid], de
     deadline.min(now + share)
 }
 
-fn request(client: &Client<'_>, authority: &Authority, service: Option<&Service>) -> Connect {
-    Connect {
-        authority: authority.clone(),
-        baggage: Some(baggage(client.workload)),
-        forwarded: Some(Forwarded {
-            client: Some(client.live.source),
-            host: service.map(|service| service.hostname.clone()),
-        }),
-        traceparent: Some(TraceParent::random(&mut rand::rng())),
-        network: None,
-    }
-}
-
-async fn tunnel(
-    lane: &Arc<Lane>,
-    key: PoolKey,
-    request: &Connect,
-    deadline: Instant,
-) -> Result<hbone::Stream, ConnectionError> {
-    let dial = || {
-        let (lane, key) = (Arc::downgrade(lane), key.clone());
-        // The pool outlives none of its lanes, but its dials must not keep one alive.
-        async move {
-            let lane = lane
-                .upgrade()
-                .ok_or_else(|| DialError::connect(std::io::Error::from(std::io::ErrorKind::NotConnected)))?;
-            dial(&lane, &key).await
-        }
-    };
-    let connected = lane.pool.open(&key, request, deadline, dial).await.map_err(ConnectionError::from_tunnel)?;
-    Ok(connected.stream)
-}
-
-/// Makes the connection that tunnels share: from inside the pod, proven by the pod's certificate.
-async fn dial(lane: &Lane, key: &PoolKey) -> Result<tls::TlsStream<TcpStream>, DialError> {
-    let deadline = Instant::now() + lane.shared.settings.hbone.dial_timeout;
-    let certificate = lane.shared.certificates.certificate(&key.source).await.map_err(DialError::tls)?;
-    let stream = connect::tunnel(lane, key.destination, deadline).await.map_err(DialError::connect)?;
-    let (stream, peer) = tls::connect(stream, &certificate, &key.expected).await.map_err(DialError::tls)?;
-    tracing::debug!(destination = %key.destination, identity = %peer.identity, "HBONE connection established");
-    Ok(stream)
-}
-
-/// Tells log and metrics who talks to whom.
-fn describe(lane: &Lane, live: &Arc<Live>, record: &mut Record, source: &Arc<Workload>, route: &Route) {
+/// Tells log and metrics who talks to whom; whoever answers in another network describes itself.
+fn describe(
+    lane: &Lane,
+    live: &Arc<Live>,
+    record: &mut Record,
+    source: &Arc<Workload>,
+    (route, crossed): (&Route, Option<&Crossed>),
+) {
     let (labels, destination) = (&lane.shared.labels, route.upstream().map(|upstream| &upstream.workload));
     // What is addressed; through a waypoint, the destination is the waypoint's workload all the same.
     let service = route.service();
@@ -310,6 +331,11 @@ fn describe(lane: &Lane, live: &Arc<Live>, record: &mut Record, source: &Arc<Wor
             record.destination_address = *address;
             record.hbone_address = Some(authority.clone());
             identities = Some((source.identity(), upstream.workload.identity()));
+        }
+        Route::DoubleHbone(crossing) => {
+            record.destination_address = crossing.destination;
+            record.hbone_address = Some(crossing.authority.clone());
+            identities = Some((source.identity(), crossing.gateway.workload.identity()));
         }
         Route::Local { destination: address, upstream } => {
             record.destination_address = *address;
@@ -322,21 +348,29 @@ fn describe(lane: &Lane, live: &Arc<Live>, record: &mut Record, source: &Arc<Wor
     }
     let (own, theirs) = identities.unzip();
     let security = match route {
-        Route::Hbone { .. } | Route::Waypoint { .. } => Security::MutualTls,
+        Route::Hbone { .. } | Route::Waypoint { .. } | Route::DoubleHbone(_) => Security::MutualTls,
         Route::Local { .. } => Security::SameNode,
         _ => Security::Unknown,
     };
+    let crossed = crossed.filter(|crossed| !crossed.destination.is_empty());
     let labels = ConnectionLabels {
         reporter: Reporter::Source,
         source: labels.workload(source, own.as_ref()),
-        destination: destination
-            .map_or_else(|| labels.unknown(), |destination| labels.workload(destination, theirs.as_ref())),
+        destination: match (crossed, destination) {
+            (Some(crossed), _) => labels.described(&crossed.destination, Some(&crossed.identity)),
+            (None, Some(destination)) => labels.workload(destination, theirs.as_ref()),
+            (None, None) => labels.unknown(),
+        },
         service: service.map(|service| service_labels(service)).unwrap_or_default(),
         security,
     };
     let description = Description {
         source: log_party(source, own),
-        destination: destination.map_or_else(Party::default, |destination| log_party(destination, theirs)),
+        destination: match (crossed, destination) {
+            (Some(crossed), _) => log_party_described(&crossed.destination, crossed.identity.clone()),
+            (None, Some(destination)) => log_party(destination, theirs),
+            (None, None) => Party::default(),
+        },
         service: service.map(|service| service.hostname.clone()),
         labels,
     };

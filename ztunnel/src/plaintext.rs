@@ -42,7 +42,7 @@ async fn carry(
     let destination = linux::socket::original_destination(stream).map_err(ConnectionError::OriginalDestination)?;
     record.destination_address = destination;
     // Whatever the address: nothing comes out of one of our listeners to go into another.
-    if is_illegal_port(destination.port()) {
+    if is_illegal_port(destination.port()) || lane.shared.settings.is_own_port(destination.port()) {
         return Err(ConnectionError::Loop);
     }
     let onward = Box::pin(connect(lane, live, record, destination)).await?;

@@ -11,13 +11,14 @@ use drain::{Trigger, Watch};
 use hbone::client::Pool;
 use linux::NetNs;
 use telemetry::metrics::ManagerMetrics;
+use tokio::sync::Semaphore;
 use types::PodUid;
 use zds::WorkloadInfo;
 
 use self::left::{Left, Look};
 use crate::accept::{self, Listeners};
 use crate::claim::Claim;
-use crate::lane::{Lane, Pod};
+use crate::lane::{Lane, NEGOTIATIONS, Pod};
 use crate::live::Ending;
 use crate::lookups;
 use crate::shared::Shared;
@@ -237,6 +238,7 @@ impl Pods {
                 shared: Arc::clone(shared),
                 pod: Arc::clone(&pod),
                 pool: Pool::new(shared.settings.hbone.clone()),
+                negotiations: Semaphore::new(NEGOTIATIONS),
                 drain: watch.clone(),
                 node: node.clone(),
             });

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use drain::{Readiness, Trigger};
-use identity::{CaClient, CaOptions, CertificateStore, Clock};
+use identity::{CaClient, CaOptions, CertificateStore, Clock, LocalSigner};
 use policy::PolicySet;
 use telemetry::Registry;
 use telemetry::log::Logging;
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 use xds::client::Termination;
 use xds::delta::Mode;
+use xds::demand::Demand;
 use xds::feed::{AddressFeed, PolicyFeed};
 use xds::node::NodeProxy;
 
@@ -30,6 +31,9 @@ use crate::ports::{self, Routers};
 
 /// Where the name servers of the proxy's own pod are listed.
 const RESOLVER_CONFIGURATION: &str = "/etc/resolv.conf";
+
+/// How long the root lives that is made up inside the process.
+const FAKE_ROOT_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long answers of the proxy's own ports may go on when everything else is over.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -54,12 +58,14 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     let discovery = discovery::Writer::new(config.own.network.as_str(), config.own.node_name.as_deref().map(Arc::from));
     let view = discovery.view();
     let (policies, policies_seen) = watch::channel(Arc::new(PolicySet::default()));
-    let certificates = certificates(&config);
+    let certificates = certificates(&config)?;
     let observer = Arc::new(Observer::new(XdsMetrics::new(&registry), certificates.clone()));
-    let client = discovery_client(&config, observer, discovery, policies);
+    let Discovering { task: discovering, ready: mut is_ready, demand } =
+        discovery_client(&config, observer, discovery, policies);
     let node = Node::new(Parts {
         config: Arc::clone(&config),
         view,
+        demand,
         policies: policies_seen,
         certificates,
         name_servers: name_servers(&config),
@@ -75,12 +81,11 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     let routers = Routers { admin: admin.routes(), metrics, readiness: ready };
     let mut servers = ports::serve(&config, routers, &close)?;
 
-    let (discovering, mut is_ready) = client;
     let ready = drain.unless_draining(async { is_ready.wait_for(|ready| *ready).await.is_ok() }).await;
     let outcome = if ready == Some(true) {
         state_manager.complete();
         info!("discovery is complete; following the node agent");
-        node.follow_agent(&config.in_pod.socket, proxy_manager).await
+        serve_pods(&config, &node, proxy_manager, &drain).await
     } else {
         Ok(())
     };
@@ -95,6 +100,21 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     let _ = closing.send(true);
     let _ = timeout(FAREWELL, async { while servers.join_next().await.is_some() {} }).await;
     outcome
+}
+
+/// Serves pods until the process drains; without any, it is ready at once.
+async fn serve_pods(
+    config: &config::Ztunnel,
+    node: &Node,
+    mut readiness: drain::Task,
+    drain: &drain::Watch,
+) -> Result<(), ZtunnelError> {
+    if config.serves_pods {
+        return node.follow_agent(&config.in_pod.socket, readiness).await;
+    }
+    readiness.settle();
+    drain.draining().await;
+    Ok(())
 }
 
 fn announce(config: &config::Ztunnel) {
@@ -115,7 +135,12 @@ fn build_tag(config: &config::Ztunnel) -> String {
     deployed.unwrap_or(env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-fn certificates(config: &config::Ztunnel) -> CertificateStore {
+fn certificates(config: &config::Ztunnel) -> Result<CertificateStore, ZtunnelError> {
+    if config.fake_ca {
+        warn!("certificates are signed inside the process, and no other proxy will accept them");
+        let authority = tls::Authority::self_signed(&types::TrustDomain::default(), FAKE_ROOT_TTL)?;
+        return Ok(CertificateStore::new(LocalSigner::new(authority, config.secret_ttl), Clock::system()));
+    }
     let options = CaOptions {
         cluster_id: config.own.cluster_id.clone(),
         ttl: config.secret_ttl,
@@ -128,7 +153,7 @@ fn certificates(config: &config::Ztunnel) -> CertificateStore {
         },
     };
     let connect = channel::factory(config.ca.clone(), channel::Strength::of(config));
-    CertificateStore::new(CaClient::new(connect, channel::token(&config.token), options), Clock::system())
+    Ok(CertificateStore::new(CaClient::new(connect, channel::token(&config.token), options), Clock::system()))
 }
 
 /// The name servers of the proxy's own pod, which are read once: whoever changes them starts the pod anew.
@@ -147,13 +172,20 @@ fn name_servers(config: &config::Ztunnel) -> Vec<SocketAddr> {
     servers
 }
 
+/// The running discovery client.
+struct Discovering {
+    task: OnDrop<Infallible>,
+    ready: watch::Receiver<bool>,
+    demand: Option<Demand>,
+}
+
 /// Starts the discovery client; without discovery server it is never ready, and no pod is ever served.
 fn discovery_client(
     config: &config::Ztunnel,
     observer: Arc<Observer>,
     writer: discovery::Writer,
     policies: watch::Sender<Arc<PolicySet>>,
-) -> (OnDrop<Infallible>, watch::Receiver<bool>) {
+) -> Discovering {
     let Some(endpoint) = &config.xds else {
         warn!("discovery is turned off; no pod will be served");
         let (sender, ready) = watch::channel(false);
@@ -161,7 +193,7 @@ fn discovery_client(
             let _open = (writer, policies, sender);
             std::future::pending().await
         };
-        return (OnDrop(tokio::spawn(forever)), ready);
+        return Discovering { task: OnDrop(tokio::spawn(forever)), ready, demand: None };
     };
     let options = xds::client::Options {
         node: introduction(config).to_node(),
@@ -170,10 +202,16 @@ fn discovery_client(
         observer,
     };
     let mut client = xds::client::Client::new(options);
-    client.subscribe(proto::ADDRESS_TYPE, Mode::Wildcard, AddressFeed::new(writer));
+    let addresses = AddressFeed::new(writer);
+    let demand = if config.on_demand {
+        Some(client.subscribe_on_demand(proto::ADDRESS_TYPE, addresses))
+    } else {
+        client.subscribe(proto::ADDRESS_TYPE, Mode::Wildcard, addresses);
+        None
+    };
     client.subscribe(proto::AUTHORIZATION_TYPE, Mode::Wildcard, PolicyFeed::new(policies));
     let ready = client.ready();
-    (OnDrop(tokio::spawn(client.run())), ready)
+    Discovering { task: OnDrop(tokio::spawn(client.run())), ready, demand }
 }
 
 fn introduction(config: &config::Ztunnel) -> NodeProxy {

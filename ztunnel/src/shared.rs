@@ -1,5 +1,6 @@
 //! What all connections of the node share.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use telemetry::AccessLog;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::knowledge::Knowledge;
 use crate::labels::Labels;
 use crate::live::Registry;
 use crate::lookups::Lookups;
 use crate::names::Names;
 use crate::residents::Residents;
+use crate::revocation::Revocations;
 
 /// How long a connection waits for discovery to learn of the pod it belongs to.
 pub(crate) const LOCAL_WORKLOAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -26,6 +29,7 @@ pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) view: View,
+    pub(crate) knowledge: Knowledge,
     pub(crate) policies: watch::Receiver<Arc<PolicySet>>,
     pub(crate) certificates: CertificateStore,
     pub(crate) access: AccessLog,
@@ -34,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     pub(crate) residents: Residents,
     pub(crate) lookups: Lookups,
+    pub(crate) revocations: Arc<Revocations>,
     /// Warnings about source addresses that cannot be kept.
     pub(crate) source_warnings: Seldom,
 }
@@ -64,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) reuse_port: bool,
     /// Listen on both families.
     pub(crate) ipv6: bool,
+    /// Serve SOCKS on the loopback address of pods.
+    pub(crate) socks: bool,
     /// Keep the client's address towards the application.
     pub(crate) keeps_source: bool,
     pub(crate) keepalive: Option<linux::socket::Keepalive>,
@@ -73,6 +80,8 @@ pub(crate) struct Settings {
     pub(crate) response_baggage: bool,
     /// Hand connections between two pods of the node over inside the process.
     pub(crate) hands_over: bool,
+    /// Reach applications that want a PROXY header on loopback.
+    pub(crate) local_application_tunnel: bool,
     /// Log policy decisions at level info.
     pub(crate) authorization_info_log: bool,
 }
@@ -84,6 +93,7 @@ impl Settings {
             mark: config.in_pod.mark,
             reuse_port: config.in_pod.reuse_port,
             ipv6: config.in_pod.ipv6,
+            socks: config.in_pod.socks,
             keeps_source,
             keepalive: keepalive.map(|keepalive| linux::socket::Keepalive {
                 time: keepalive.time,
@@ -101,8 +111,21 @@ impl Settings {
             },
             response_baggage: config.response_baggage,
             hands_over: config.same_node_handover,
+            local_application_tunnel: config.local_application_tunnel,
             authorization_info_log: config.authorization_info_log,
         }
+    }
+}
+
+impl Settings {
+    /// Whether the port belongs to a listener that this proxy has only where it was asked for.
+    pub(crate) fn is_own_port(&self, port: u16) -> bool {
+        self.socks && port == crate::socks::PORT
+    }
+
+    /// Whether a connection would come back to such a listener.
+    pub(crate) fn is_own_loopback(&self, destination: SocketAddr) -> bool {
+        destination.ip().to_canonical().is_loopback() && self.is_own_port(destination.port())
     }
 }
 

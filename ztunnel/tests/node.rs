@@ -5,14 +5,23 @@
 #[path = "node/agent.rs"]
 mod agent;
 #[cfg(test)]
+#[path = "node/application_tunnel.rs"]
+mod application_tunnel;
+#[cfg(test)]
 #[path = "node/drain.rs"]
 mod drain;
 #[cfg(test)]
 #[path = "node/families.rs"]
 mod families;
 #[cfg(test)]
+#[path = "node/gateway.rs"]
+mod gateway;
+#[cfg(test)]
 #[path = "node/lookups.rs"]
 mod lookups;
+#[cfg(test)]
+#[path = "node/names.rs"]
+mod names;
 #[cfg(test)]
 #[path = "node/policy.rs"]
 mod policy;
@@ -20,8 +29,14 @@ mod policy;
 #[path = "node/refusals.rs"]
 mod refusals;
 #[cfg(test)]
+#[path = "node/revocation.rs"]
+mod revocation;
+#[cfg(test)]
 #[path = "node/same_node.rs"]
 mod same_node;
+#[cfg(test)]
+#[path = "node/socks.rs"]
+mod socks;
 #[cfg(test)]
 #[path = "node/succession.rs"]
 mod succession;

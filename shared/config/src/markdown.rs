@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::Row;
-use crate::table::{FAMILIES, NOT_HONOURED, TABLE};
+use crate::table::{FAMILIES, NOT_HONOURED, TABLE, WITHOUT_EFFECT};
 
 /// The text of docs/configuration.md.
 #[must_use]
@@ -31,10 +31,11 @@ pub fn markdown() -> String {
     for (name, instead) in NOT_HONOURED {
         let _ = writeln!(page, "| `{name}` | {instead} |");
     }
-    page.push_str(
-        "\n`CRL_PATH` and `FAKE_CA` stop the component when set: leaving them out \
-                   would be less secure than what was asked for.\n",
-    );
+    page.push_str("\n## Without effect\n\nThese are accepted, and ask for nothing that is not so anyhow.\n\n");
+    page.push_str("| Variable | Why |\n|---|---|\n");
+    for (name, why) in WITHOUT_EFFECT {
+        let _ = writeln!(page, "| {name} | {why} |");
+    }
     page
 }
 

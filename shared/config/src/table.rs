@@ -70,6 +70,9 @@ knobs! {
         XDS_ADDRESS: Option<ServerAddress> = "" "" [Ztunnel];
         /// Where certificates are signed; the defaults are those of `XDS_ADDRESS` without `discoveryAddress`.
         CA_ADDRESS: Option<ServerAddress> = "" "" [Ztunnel];
+        /// Asks for workloads and services when a connection needs them, instead of having them all.
+        /// Names cannot be answered without knowing them all: `ISTIO_META_DNS_CAPTURE` must be off.
+        XDS_ON_DEMAND: bool = "false" "" [Ztunnel];
         /// Roots that prove the discovery server: a file (read again at each connect), `SYSTEM`, or PEM text.
         XDS_ROOT_CA: String = "./var/run/secrets/istio/root-cert.pem" "" [Ztunnel];
         /// Roots that prove the certificate authority's server, in the same forms.
@@ -83,6 +86,11 @@ knobs! {
         AUTH_TOKEN: String = "./var/run/secrets/tokens/istio-token" "" [Ztunnel];
         /// The lifetime that is asked for workload certificates.
         SECRET_TTL: Duration = "24h" "" [Ztunnel];
+        /// Revocation lists (PEM or DER) that HBONE peers are checked against, looked at again every two seconds.
+        /// The file may come later; unset means that revocation is not looked at.
+        CRL_PATH: Option<PathBuf> = "" "" [Ztunnel];
+        /// Signs certificates inside the process instead of asking the control plane: for tests of one node alone.
+        FAKE_CA: bool = "false" "" [Ztunnel];
         /// Allows TLS 1.2 on connections to the control plane; HBONE is TLS 1.3 always.
         TLS12_ENABLED: bool = "false" "" [Ztunnel];
         /// Restricts the key exchange of HBONE and of connections to the control plane to X25519MLKEM768.
@@ -90,6 +98,8 @@ knobs! {
         COMPLIANCE_POLICY: Option<CompliancePolicy> = "" "" [Ztunnel];
     }
     "Data path" {
+        /// Serves pods; `false` means discovery and the proxy's own ports alone.
+        ENABLE_PROXY: bool = "true" "" [Ztunnel];
         /// Only `shared` (one proxy per node) exists in this release.
         PROXY_MODE: String = "shared" "" [Ztunnel];
         /// Listens on both IP families; `false` means IPv4 alone.
@@ -124,6 +134,10 @@ knobs! {
         USER_TIMEOUT_ENABLED: bool = "false" "" [Ztunnel];
         /// Describes the destination workload in the answer to CONNECT.
         ENABLE_RESPONSE_BAGGAGE: bool = "true" "" [Ztunnel];
+        /// Serves SOCKS 5 (CONNECT without login) on 127.0.0.1:15080 inside pods, for outgoing connections.
+        UNSTABLE_ENABLE_SOCKS5: bool = "false" "" [Ztunnel];
+        /// Reaches an application that wants a PROXY header on loopback instead of the pod's address.
+        LOCALHOST_APP_TUNNEL: bool = "true" "" [Ztunnel];
         /// Hands connections between two captured pods of the node over inside the process, without a tunnel.
         /// Policy, access log and metrics of both sides stay; `false` means HBONE there too.
         SAME_NODE_HANDOVER: bool = "true" "" [Ztunnel];
@@ -246,11 +260,15 @@ const fn family(name: &'static str, doc: &'static str) -> Row {
 ///
 /// The component names those that are set in one warning at start; where ignoring would weaken security it refuses.
 pub const NOT_HONOURED: &[(&str, &str)] = &[
-    ("ENABLE_PROXY", "the proxy always runs"),
-    ("PROXY_WORKLOAD_INFO", "there is no dedicated mode"),
     ("LOCAL_XDS_PATH", "discovery comes from the control plane alone"),
     ("LOCAL_XDS", "discovery comes from the control plane alone"),
-    ("XDS_ON_DEMAND", "discovery is subscribed to as a whole"),
-    ("LOCALHOST_APP_TUNNEL", "application tunnels are reached on the pod's address"),
-    ("UNSTABLE_ENABLE_SOCKS5", "there is no SOCKS listener"),
+];
+
+/// Variables that installations of other meshes set, and that ask for nothing that is not so anyhow; with the reason.
+pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("INPOD_ENABLED", "pods are served through their own network namespaces, always"),
+    ("PROXY_WORKLOAD_INFO", "it names the one pod of a dedicated proxy, which there is not"),
+    ("TRUST_DOMAIN (ztunnel)", "the node proxy has no identity of its own; those of pods come with discovery"),
+    ("AMBIENT_ENABLED, PILOT_ENABLE_AMBIENT", "there is no other mode"),
+    ("NATIVE_NFTABLES", "redirection rules are made with nf_tables, always"),
 ];

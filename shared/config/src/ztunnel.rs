@@ -24,6 +24,8 @@ pub struct Ztunnel {
     pub own: Own,
     /// The discovery server; absent means no discovery.
     pub xds: Option<ControlEndpoint>,
+    /// Ask for workloads and services one by one.
+    pub on_demand: bool,
     /// The certificate authority's server.
     pub ca: ControlEndpoint,
     /// The ServiceAccount token.
@@ -31,6 +33,12 @@ pub struct Ztunnel {
     /// The lifetime that is asked for certificates.
     #[serde(serialize_with = "duration")]
     pub secret_ttl: Duration,
+    /// Revocation lists that peers are checked against.
+    pub revocation_lists: Option<PathBuf>,
+    /// Sign certificates inside the process.
+    pub fake_ca: bool,
+    /// Serve pods.
+    pub serves_pods: bool,
     /// Allow TLS 1.2 towards the control plane.
     pub control_plane_tls12: bool,
     /// Restricts cryptography.
@@ -47,6 +55,8 @@ pub struct Ztunnel {
     pub response_baggage: bool,
     /// Hand connections between two pods of the node over inside the process.
     pub same_node_handover: bool,
+    /// Reach applications that want a PROXY header on loopback.
+    pub local_application_tunnel: bool,
     /// Log policy decisions at level info.
     pub authorization_info_log: bool,
     /// Threads that carry connections.
@@ -113,6 +123,8 @@ pub struct InPod {
     pub original_source: Option<bool>,
     /// Listen on both families.
     pub ipv6: bool,
+    /// Serve SOCKS on the loopback address.
+    pub socks: bool,
 }
 
 /// HBONE parameters.
@@ -177,20 +189,34 @@ impl Ztunnel {
     pub fn from(lookup: &Lookup) -> Result<Self, ConfigError> {
         refuse_unsupported(lookup)?;
         let proxy = ProxyConfig::read(lookup)?;
+        let dns = Dns::read(lookup, &proxy)?;
+        let on_demand = table::XDS_ON_DEMAND.read(lookup)?;
+        if on_demand && !dns.listen.is_empty() {
+            return Err(ConfigError::Unsupported {
+                name: table::XDS_ON_DEMAND.name,
+                found: "true".to_owned(),
+                reason: "name lookups are answered from what is known, so that ISTIO_META_DNS_CAPTURE must be false",
+            });
+        }
         Ok(Self {
             own: own(lookup, &proxy)?,
             xds: xds(lookup, &proxy)?,
+            on_demand,
             ca: ca(lookup)?,
             token: token(lookup)?,
             secret_ttl: table::SECRET_TTL.read(lookup)?,
+            revocation_lists: table::CRL_PATH.read(lookup)?,
+            fake_ca: table::FAKE_CA.read(lookup)?,
+            serves_pods: table::ENABLE_PROXY.read(lookup)?,
             control_plane_tls12: table::TLS12_ENABLED.read(lookup)?,
             compliance_policy: table::COMPLIANCE_POLICY.read(lookup)?,
             in_pod: in_pod(lookup)?,
-            dns: Dns::read(lookup, &proxy)?,
+            dns,
             http2: http2(lookup)?,
             keepalive: keepalive(lookup)?,
             response_baggage: table::ENABLE_RESPONSE_BAGGAGE.read(lookup)?,
             same_node_handover: table::SAME_NODE_HANDOVER.read(lookup)?,
+            local_application_tunnel: table::LOCALHOST_APP_TUNNEL.read(lookup)?,
             authorization_info_log: table::AUTHZ_POLICY_INFO_LOGGING.read(lookup)?,
             worker_threads: worker_threads(lookup, proxy.concurrency)?,
             drain_deadline: drain_deadline(lookup)?,
@@ -222,10 +248,6 @@ impl Log {
 }
 
 fn refuse_unsupported(lookup: &Lookup) -> Result<(), ConfigError> {
-    let refuse = |name, reason| match lookup.variable(name) {
-        None | Some("" | "false") => Ok(()),
-        Some(found) => Err(ConfigError::Unsupported { name, found: found.to_owned(), reason }),
-    };
     if table::COMPLIANCE_POLICY.read(lookup)?.is_some() && table::TLS12_ENABLED.read(lookup)? {
         return Err(ConfigError::Unsupported {
             name: table::TLS12_ENABLED.name,
@@ -233,8 +255,6 @@ fn refuse_unsupported(lookup: &Lookup) -> Result<(), ConfigError> {
             reason: "TLS 1.2 has no post-quantum key exchange, which COMPLIANCE_POLICY demands",
         });
     }
-    refuse("CRL_PATH", "revocation lists are not checked yet")?;
-    refuse("FAKE_CA", "certificates come from the certificate authority alone")?;
     match table::PROXY_MODE.read(lookup)?.as_str() {
         "shared" => Ok(()),
         found => Err(ConfigError::malformed("PROXY_MODE", found, "shared")),
@@ -329,6 +349,7 @@ fn in_pod(lookup: &Lookup) -> Result<InPod, ConfigError> {
         reuse_port: table::INPOD_PORT_REUSE.read(lookup)?,
         original_source: table::ENABLE_ORIG_SRC.read(lookup)?,
         ipv6: table::IPV6_ENABLED.read(lookup)?,
+        socks: table::UNSTABLE_ENABLE_SOCKS5.read(lookup)?,
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use types::{Authority, Hostname, NetworkAddress, ParseError, canonical_ip};
 
-use crate::model::{ApplicationTunnel, GatewayAddress, Service, Workload};
+use crate::model::{GatewayAddress, Service, TunnelProtocol, Workload};
 use crate::resolve::is_illegal_port;
 use crate::view::View;
 use crate::waypoint;
@@ -17,8 +17,8 @@ pub struct InboundTarget {
     pub destination: SocketAddr,
     /// The service that was asked for by name.
     pub service: Option<Arc<Service>>,
-    /// How the application wants to be told about the connection.
-    pub application_tunnel: Option<ApplicationTunnel>,
+    /// What a PROXY header names as the destination; `None` when the application wants no header.
+    pub announced: Option<SocketAddr>,
 }
 
 /// Why a CONNECT request goes nowhere; [`InboundError::status`] is the answer.
@@ -52,6 +52,9 @@ pub enum InboundError {
         /// The port that was asked for.
         port: u16,
     },
+    /// The application wants to be told an address, and the service that was asked for has none.
+    #[error("{0} has no address to announce to the application")]
+    NothingToAnnounce(Hostname),
     /// The connection would come back to this proxy.
     #[error("port {0} belongs to the mesh itself")]
     IllegalPort(u16),
@@ -63,7 +66,11 @@ impl InboundError {
     pub fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) | Self::WrongAddress { .. } => 400,
-            Self::UnknownWorkload { .. } | Self::UnknownHost(_) | Self::NoPort { .. } | Self::IllegalPort(_) => 503,
+            Self::UnknownWorkload { .. }
+            | Self::UnknownHost(_)
+            | Self::NoPort { .. }
+            | Self::NothingToAnnounce(_)
+            | Self::IllegalPort(_) => 503,
         }
     }
 }
@@ -96,9 +103,24 @@ pub fn inbound_target(
     if is_illegal_port(port) {
         return Err(InboundError::IllegalPort(port));
     }
+    let wants_header = local.application_tunnel.is_some_and(|tunnel| tunnel.protocol == TunnelProtocol::Proxy);
+    let announced = if wants_header { Some(announced(local, authority, service.as_deref())?) } else { None };
     let port = local.application_tunnel.and_then(|tunnel| tunnel.port).unwrap_or(port);
     let destination = SocketAddr::new(ip, port);
-    Ok(InboundTarget { destination, service, application_tunnel: local.application_tunnel })
+    Ok(InboundTarget { destination, service, announced })
+}
+
+/// The address that was asked for, or one of the service that was: in the own network and IPv4 if there is a choice.
+fn announced(local: &Workload, authority: &Authority, service: Option<&Service>) -> Result<SocketAddr, InboundError> {
+    match authority {
+        Authority::Address(asked) => Ok(SocketAddr::new(canonical_ip(asked.ip()), asked.port())),
+        Authority::Name(hostname, port) => {
+            let vips = service.into_iter().flat_map(|service| &service.vips);
+            let vip = vips.min_by_key(|vip| (vip.network != local.network, !vip.address.is_ipv4()));
+            let nothing = || InboundError::NothingToAnnounce(hostname.clone());
+            vip.map(|vip| SocketAddr::new(vip.address, *port)).ok_or_else(nothing)
+        }
+    }
 }
 
 fn check_address(view: &View, local: &Workload, asked: IpAddr, ip: IpAddr) -> Result<(), InboundError> {

@@ -47,6 +47,6 @@ pub use model::{
     Visibility, WeightedWaypoint, Workload, WorkloadType,
 };
 pub use resolve::{ResolveError, is_illegal_port, is_loop, resolve};
-pub use route::{HBONE_PORT, Role, Route, Unresolved, Upstream};
+pub use route::{Crossing, HBONE_PORT, Remote, Role, Route, Unresolved, Upstream};
 pub use view::{Resident, View};
 pub use writer::{Batch, Writer};

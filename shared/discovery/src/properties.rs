@@ -127,6 +127,9 @@ proptest! {
                 case.check(&outcome);
                 if let Some(upstream) = outcome.as_ref().ok().and_then(Route::upstream) {
                     prop_assert!(!failed.contains(&upstream.workload.uid));
+                    if let Ok(Route::DoubleHbone(crossing)) = &outcome {
+                        prop_assert!(!failed.contains(&crossing.remote.upstream.workload.uid));
+                    }
                 }
             }
         }
@@ -257,13 +260,15 @@ fn random_meshes_reach_every_outcome() {
                 Ok(Route::Hbone { .. }) => "workload through a tunnel",
                 Ok(Route::Waypoint { service: Some(_), .. }) => "service through a waypoint",
                 Ok(Route::Waypoint { .. }) => "workload through a waypoint",
+                Ok(Route::DoubleHbone(_)) => "through a gateway",
                 Ok(Route::Unresolved(_)) => "name to resolve",
                 Ok(Route::Local { .. }) => unreachable!("only for who asks"),
                 Err(ResolveError::Loop { .. }) => "loop",
                 Err(ResolveError::UnknownPort { .. }) => "unknown port",
                 Err(ResolveError::NoEndpoint { .. }) => "no endpoint",
                 Err(ResolveError::UnknownWaypoint { .. }) => "unknown waypoint",
-                Err(ResolveError::NeedsGateway { .. }) => "gateway",
+                Err(ResolveError::UnknownGateway { .. }) => "unknown gateway",
+                Err(ResolveError::OtherNetwork { .. }) => "other network",
                 Err(ResolveError::NoAlternative { .. }) => "no alternative",
                 Err(ResolveError::NoAddress { .. }) => "no address",
             };
@@ -272,6 +277,6 @@ fn random_meshes_reach_every_outcome() {
     }
     println!("{counts:?}");
     // Nothing has failed here, so that something else must be tried.
-    assert_eq!(counts.len(), 15, "{counts:?}");
+    assert_eq!(counts.len(), 17, "{counts:?}");
     assert!(counts.values().all(|count| *count >= 20), "{counts:?}");
 }

@@ -1,5 +1,6 @@
 //! Where an outbound connection goes.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use types::{NamespacedHostname, NetworkAddress, WorkloadUid, canonical_ip};
 
 use crate::balance::{self, Part, Wanted};
 use crate::model::{Destination, GatewayAddress, Mode, Service, Workload};
-use crate::route::{Role, Route, Unresolved, Upstream};
+use crate::route::{Remote, Role, Route, Unresolved, Upstream};
 use crate::view::View;
 use crate::waypoint;
 
@@ -48,15 +49,23 @@ pub enum ResolveError {
         /// The waypoint.
         waypoint: GatewayAddress,
     },
-    /// The endpoint is in another network, behind a gateway, which this proxy cannot use yet.
-    #[error("{workload} must be reached through the gateway of network {network:?}, which is not supported yet")]
-    NeedsGateway {
+    /// The endpoint is in another network, whose gateway is not known.
+    #[error("{workload} must be reached through the gateway of network {network:?}, {}", unknown_gateway(gateway))]
+    UnknownGateway {
         /// The workload that was chosen.
         workload: WorkloadUid,
         /// Its network.
         network: Arc<str>,
-        /// The gateway of that network, if known.
+        /// The gateway of that network, if discovery has named one.
         gateway: Option<GatewayAddress>,
+    },
+    /// What is addressed is in another network, and no service, whose name alone means something there.
+    #[error("{workload} is in network {network:?}, and only connections to services cross networks")]
+    OtherNetwork {
+        /// The workload, or the waypoint that it must be reached through.
+        workload: WorkloadUid,
+        /// Its network.
+        network: Arc<str>,
     },
     /// The workload was addressed itself and has failed already, so there is nobody else to try.
     #[error("{workload} has failed, and nothing can take its place")]
@@ -70,6 +79,18 @@ pub enum ResolveError {
         /// The workload.
         workload: WorkloadUid,
     },
+}
+
+impl ResolveError {
+    /// The waypoint or gateway that is not known, for whoever can ask for it.
+    #[must_use]
+    pub fn missing(&self) -> Option<&GatewayAddress> {
+        match self {
+            Self::UnknownWaypoint { waypoint, .. } => Some(waypoint),
+            Self::UnknownGateway { gateway, .. } => gateway.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the port belongs to a listener of this proxy.
@@ -93,6 +114,7 @@ pub fn is_loop(destination: SocketAddr) -> bool {
 /// What has a waypoint goes through it, unless it comes from there; a service's waypoint is for who addresses the
 /// service, a workload's for who addresses the workload itself.
 /// When the waypoint cannot be used the connection fails: it is never made without.
+/// What is in another network is reached through the gateway of that network, if a service was addressed.
 /// The workloads in `failed` are not chosen again: when connecting to a route's upstream fails before a byte was sent,
 /// add it and resolve once more, until that gives an error.
 ///
@@ -100,7 +122,7 @@ pub fn is_loop(destination: SocketAddr) -> bool {
 /// at the workload alone: traffic that was promised a waypoint's policy is never sent without.
 ///
 /// # Errors
-/// Each names what is missing. Gateways of other networks are not followed yet, and never gone around.
+/// Each names what is missing.
 pub fn resolve<R: Rng + ?Sized>(
     view: &View,
     source: &Workload,
@@ -126,8 +148,8 @@ pub fn resolve<R: Rng + ?Sized>(
     if service.mode() == Mode::Passthrough {
         return Ok(Route::Passthrough { destination, service: Some(service) });
     }
-    let upstream = search.endpoint(service, destination.port(), Part::Destination, random)?;
-    search.connect(upstream, destination.ip(), Role::Destination)
+    let wanted = Goal { port: destination.port(), ip: destination.ip(), role: Role::Destination };
+    search.to_endpoint(&service, &wanted, random)
 }
 
 /// What a connection is resolved from.
@@ -139,6 +161,21 @@ struct Search<'a> {
     failed: &'a [WorkloadUid],
 }
 
+/// What an endpoint or a workload is wanted for.
+struct Goal {
+    /// The port of the service.
+    port: u16,
+    /// The address that is best, if the workload has it.
+    ip: IpAddr,
+    role: Role,
+}
+
+/// Whom a reference leads to: one of a service's endpoints, or a workload.
+enum Referent {
+    Service(Arc<Service>),
+    Workload(Arc<Workload>),
+}
+
 impl Search<'_> {
     fn to_workload<R: Rng + ?Sized>(&self, workload: Arc<Workload>, random: &mut R) -> Result<Route, ResolveError> {
         if let Some(waypoint) = &workload.waypoint
@@ -147,33 +184,96 @@ impl Search<'_> {
             return self.through_waypoint(waypoint, None, random);
         }
         let upstream = self.itself(workload, self.destination.port())?;
-        self.connect(upstream, self.destination.ip(), Role::Destination)
+        self.connect(upstream, self.destination.ip(), Role::Destination, random)
     }
 
-    /// Follows a reference: to a service, or else to a workload.
+    /// To one of a service's endpoints; those that cannot be reached are passed over, if there are others.
+    fn to_endpoint<R: Rng + ?Sized>(
+        &self,
+        service: &Arc<Service>,
+        goal: &Goal,
+        random: &mut R,
+    ) -> Result<Route, ResolveError> {
+        let part = match goal.role {
+            Role::Waypoint(_) => Part::Waypoint,
+            Role::Destination | Role::Gateway(_) => Part::Destination,
+        };
+        let mut failed = Cow::Borrowed(self.failed);
+        let mut first = None;
+        loop {
+            let upstream = match self.endpoint(service, goal.port, part, &failed, random) {
+                Ok(upstream) => upstream,
+                Err(error) => return Err(first.unwrap_or(error)),
+            };
+            let uid = upstream.workload.uid.clone();
+            match self.connect(upstream, goal.ip, goal.role.clone(), random) {
+                Ok(route) => return Ok(route),
+                Err(error) => {
+                    failed.to_mut().push(uid);
+                    first.get_or_insert(error);
+                }
+            }
+        }
+    }
+
     fn through_waypoint<R: Rng + ?Sized>(
         &self,
         waypoint: &GatewayAddress,
         service: Option<Arc<Service>>,
         random: &mut R,
     ) -> Result<Route, ResolveError> {
-        let (view, port) = (self.view, waypoint.hbone_mtls_port);
-        let (found, workload, wanted) = match &waypoint.destination {
+        let (referent, ip) = self.follow(waypoint);
+        let goal = Goal { port: waypoint.hbone_mtls_port, ip, role: Role::Waypoint(service) };
+        match referent {
+            Some(referent) => self.to_referent(referent, &goal, random),
+            None => {
+                let waypoint = waypoint.clone();
+                Err(ResolveError::UnknownWaypoint { destination: self.destination, waypoint })
+            }
+        }
+    }
+
+    fn through_gateway<R: Rng + ?Sized>(&self, remote: Remote, random: &mut R) -> Result<Route, ResolveError> {
+        let workload = Arc::clone(&remote.upstream.workload);
+        let gateway = workload.network_gateway.as_ref();
+        match gateway.map(|gateway| (self.follow(gateway), gateway.hbone_mtls_port)) {
+            Some(((Some(referent), ip), port)) => {
+                self.to_referent(referent, &Goal { port, ip, role: Role::Gateway(Box::new(remote)) }, random)
+            }
+            _ => Err(ResolveError::UnknownGateway {
+                workload: workload.uid.clone(),
+                network: Arc::clone(&workload.network),
+                gateway: gateway.cloned(),
+            }),
+        }
+    }
+
+    fn to_referent<R: Rng + ?Sized>(
+        &self,
+        referent: Referent,
+        goal: &Goal,
+        random: &mut R,
+    ) -> Result<Route, ResolveError> {
+        match referent {
+            Referent::Service(service) => self.to_endpoint(&service, goal, random),
+            Referent::Workload(workload) => {
+                let upstream = self.itself(workload, goal.port)?;
+                self.connect(upstream, goal.ip, goal.role.clone(), random)
+            }
+        }
+    }
+
+    /// Follows a reference: to a service, or else to a workload; and the address that is best to use there.
+    fn follow(&self, reference: &GatewayAddress) -> (Option<Referent>, IpAddr) {
+        let view = self.view;
+        let (service, workload, ip) = match &reference.destination {
             Destination::Hostname(key) => (view.service(key), view.workload_by_hostname(key), self.destination.ip()),
             Destination::Address(at) => {
-                let found = view.service_by_vip(&at.network, at.address, Some(&self.source.namespace));
-                (found, view.workload_by_address(at), at.address)
+                let service = view.service_by_vip(&at.network, at.address, Some(&self.source.namespace));
+                (service, view.workload_by_address(at), at.address)
             }
         };
-        let upstream = match (found, workload) {
-            (Some(found), _) => self.endpoint(found, port, Part::Waypoint, random)?,
-            (None, Some(workload)) => self.itself(workload, port)?,
-            (None, None) => {
-                let waypoint = waypoint.clone();
-                return Err(ResolveError::UnknownWaypoint { destination: self.destination, waypoint });
-            }
-        };
-        self.connect(upstream, wanted, Role::Waypoint(service))
+        (service.map(Referent::Service).or_else(|| workload.map(Referent::Workload)), ip)
     }
 
     /// A workload that was meant itself, which nobody can stand in for.
@@ -187,9 +287,10 @@ impl Search<'_> {
     /// One of a service's endpoints.
     fn endpoint<R: Rng + ?Sized>(
         &self,
-        service: Arc<Service>,
+        service: &Arc<Service>,
         port: u16,
         part: Part,
+        failed: &[WorkloadUid],
         random: &mut R,
     ) -> Result<Upstream, ResolveError> {
         let key = service.key();
@@ -198,21 +299,32 @@ impl Search<'_> {
             return Err(ResolveError::UnknownPort { service: key, port });
         }
         let group = self.view.group(&key).unwrap_or_default();
-        let wanted = Wanted { source: self.source, service: &service, service_port: port, part, failed: self.failed };
+        let wanted = Wanted { source: self.source, service, service_port: port, part, failed };
         let Some((workload, target)) = balance::pick(&group, &wanted, random) else {
             return Err(ResolveError::NoEndpoint { service: key, port });
         };
-        Ok(Upstream { workload: Arc::clone(workload), service: Some(service), port: target })
+        Ok(Upstream { workload: Arc::clone(workload), service: Some(Arc::clone(service)), port: target })
     }
 
-    fn connect(&self, upstream: Upstream, wanted: IpAddr, role: Role) -> Result<Route, ResolveError> {
+    fn connect<R: Rng + ?Sized>(
+        &self,
+        upstream: Upstream,
+        wanted: IpAddr,
+        role: Role,
+        random: &mut R,
+    ) -> Result<Route, ResolveError> {
         let workload = &upstream.workload;
-        if workload.network != self.source.network {
-            return Err(ResolveError::NeedsGateway {
-                workload: workload.uid.clone(),
-                network: Arc::clone(&workload.network),
-                gateway: workload.network_gateway.clone(),
-            });
+        // A gateway is in the network that it leads to, and can be reached all the same.
+        if workload.network != self.source.network && !matches!(role, Role::Gateway(_)) {
+            let addressed = match role {
+                Role::Waypoint(service) => service,
+                Role::Destination | Role::Gateway(_) => upstream.service.clone(),
+            };
+            let Some(service) = addressed else {
+                let (workload, network) = (workload.uid.clone(), Arc::clone(&workload.network));
+                return Err(ResolveError::OtherNetwork { workload, network });
+            };
+            return self.through_gateway(Remote { upstream, service }, random);
         }
         let chosen = address(&upstream, wanted);
         if chosen.is_none() && workload.hostname.as_str().is_empty() {
@@ -223,6 +335,14 @@ impl Search<'_> {
             Some(ip) => unresolved.at(ip),
             None => Route::Unresolved(unresolved),
         })
+    }
+}
+
+#[expect(clippy::ref_option, reason = "thiserror hands the field by reference")]
+fn unknown_gateway(gateway: &Option<GatewayAddress>) -> String {
+    match gateway {
+        None => "which has none".to_owned(),
+        Some(gateway) => format!("{gateway}, which is not known"),
     }
 }
 

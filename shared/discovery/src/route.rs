@@ -54,6 +54,8 @@ pub enum Route {
         /// The service that the connection is for; `None` when a workload was addressed itself.
         service: Option<Arc<Service>>,
     },
+    /// To a workload of another network: through a tunnel to that network's gateway, and a second one inside it.
+    DoubleHbone(Box<Crossing>),
     /// To a workload that the same proxy serves, inside the process; see [`Route::handed_over`].
     Local {
         /// The workload's address and port.
@@ -95,14 +97,18 @@ impl Route {
         match self {
             Self::Passthrough { service, .. } | Self::Waypoint { service, .. } => service.as_ref(),
             Self::Unresolved(Unresolved { role: Role::Waypoint(service), .. }) => service.as_ref(),
+            Self::Unresolved(Unresolved { role: Role::Gateway(remote), .. }) => Some(&remote.service),
             Self::Unresolved(Unresolved { upstream, .. }) => upstream.service.as_ref(),
+            Self::DoubleHbone(crossing) => Some(&crossing.remote.service),
             Self::Tcp { upstream, .. } | Self::Hbone { upstream, .. } | Self::Local { upstream, .. } => {
                 upstream.service.as_ref()
             }
         }
     }
 
-    /// Who was chosen; `None` when the connection is left alone, and so nobody else could be tried.
+    /// Who is connected to first: the waypoint or gateway, if there is one on the way.
+    ///
+    /// `None` when the connection is left alone, and so nobody else could be tried.
     #[must_use]
     pub fn upstream(&self) -> Option<&Upstream> {
         match self {
@@ -111,8 +117,43 @@ impl Route {
             | Self::Hbone { upstream, .. }
             | Self::Waypoint { upstream, .. }
             | Self::Local { upstream, .. } => Some(upstream),
+            Self::DoubleHbone(crossing) => Some(&crossing.gateway),
             Self::Unresolved(unresolved) => Some(&unresolved.upstream),
         }
+    }
+}
+
+/// The way into another network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crossing {
+    /// Where the gateway accepts HBONE.
+    pub destination: SocketAddr,
+    /// What is asked of the gateway, and of whoever answers behind it: the service and port that were addressed.
+    pub authority: Authority,
+    /// The identities that the gateway may have, the chosen workload's own first.
+    pub expected: Vec<Identity>,
+    /// The gateway's workload that was chosen, and its service.
+    pub gateway: Upstream,
+    /// Who is behind it.
+    pub remote: Remote,
+}
+
+/// Who was chosen in another network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// The chosen workload, which may stand for many, and its service: the addressed one's, or the waypoint's before it.
+    pub upstream: Upstream,
+    /// The service that was addressed.
+    pub service: Arc<Service>,
+}
+
+impl Remote {
+    /// The identities that whoever answers behind the gateway may have.
+    ///
+    /// Those of the service alone: the workload may stand for others, whose identities are not its own.
+    #[must_use]
+    pub fn expected(&self) -> &[Identity] {
+        self.upstream.service.as_ref().map_or(&[], |service| &service.subject_alt_names)
     }
 }
 
@@ -157,6 +198,20 @@ impl Upstream {
         }
     }
 
+    /// The route through this upstream, a network's gateway, at one of its addresses.
+    ///
+    /// Always a tunnel, as gateways end HBONE themselves.
+    #[must_use]
+    fn gateway_route(self, ip: IpAddr, port: u16, remote: Remote) -> Route {
+        Route::DoubleHbone(Box::new(Crossing {
+            destination: SocketAddr::new(canonical_ip(ip), self.port),
+            authority: Authority::Name(remote.service.hostname.clone(), port),
+            expected: self.expected_identities(),
+            gateway: self,
+            remote,
+        }))
+    }
+
     /// The workload's identity, and those that the service accepts for any endpoint.
     fn expected_identities(&self) -> Vec<Identity> {
         let own = self.workload.identity();
@@ -184,6 +239,8 @@ pub enum Role {
     Destination,
     /// The waypoint on the way to this service, or to a workload that was addressed itself.
     Waypoint(Option<Arc<Service>>),
+    /// The gateway of the network that the destination is in.
+    Gateway(Box<Remote>),
 }
 
 impl Unresolved {
@@ -198,6 +255,7 @@ impl Unresolved {
         match self.role {
             Role::Destination => self.upstream.route(ip),
             Role::Waypoint(service) => self.upstream.waypoint_route(ip, self.destination, service),
+            Role::Gateway(remote) => self.upstream.gateway_route(ip, self.destination.port(), *remote),
         }
     }
 

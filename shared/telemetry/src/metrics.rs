@@ -3,6 +3,8 @@
 mod exposition;
 mod families;
 mod lookups;
+mod names;
+mod revocation;
 
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 pub use exposition::Format;
 pub use families::{ManagerMetrics, XdsMetrics, register_process, register_runtime, set_build};
 pub use lookups::{LookupLabels, LookupMetrics};
+pub use names::NameMetrics;
+pub use revocation::RevocationMetrics;
 
 /// The families of one component.
 ///

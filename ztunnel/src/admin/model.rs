@@ -391,6 +391,7 @@ impl Connection {
             protocol: match path.carriage {
                 Carriage::Tcp => "TCP",
                 Carriage::Hbone => "HBONE",
+                Carriage::DoubleHbone => "DOUBLEHBONE",
                 Carriage::SameNode => "LOCAL",
             },
         })

@@ -59,6 +59,7 @@ pub(crate) struct TestNode {
     pub(crate) following: JoinHandle<Result<(), String>>,
     lines: Mutex<(mpsc::Receiver<String>, Vec<String>)>,
     name: String,
+    network: Arc<str>,
     _folder: TempDir,
 }
 
@@ -125,6 +126,10 @@ impl World {
         view.workloads().iter().for_each(|workload| writer.upsert_workload((**workload).clone()));
         drop(writer);
         second
+    }
+
+    pub(crate) fn authority(&self) -> &tls::Authority {
+        &self.authority
     }
 
     /// A certificate of the mesh.
@@ -208,7 +213,8 @@ impl TestNode {
         let mut all = vec![("NODE_NAME", name), ("ZTUNNEL_WORKER_THREADS", "2")];
         all.extend_from_slice(variables);
         let config = config::Ztunnel::from(&all.into_iter().collect()).unwrap();
-        let writer = Writer::new("", Some(Arc::from(name)));
+        let network: Arc<str> = Arc::from(config.own.network.as_str());
+        let writer = Writer::new(Arc::clone(&network), Some(Arc::from(name)));
         let (policies, policies_seen) = watch::channel(Arc::new(PolicySet::default()));
         let pem = authority.to_pem();
         let authority = tls::Authority::from_pem(&pem.certificate, &pem.key).unwrap();
@@ -218,6 +224,7 @@ impl TestNode {
         let node = Node::new(Parts {
             config: Arc::new(config),
             view: writer.view(),
+            demand: None,
             policies: policies_seen,
             certificates: CertificateStore::new(LocalSigner::new(authority, Duration::from_secs(600)), Clock::system()),
             name_servers: NAME_SERVERS.to_vec(),
@@ -242,6 +249,7 @@ impl TestNode {
             following,
             lines: Mutex::new((lines, Vec::new())),
             name: name.to_owned(),
+            network,
             _folder: folder,
         };
         let mut agent = started.accept_proxy().await;
@@ -284,6 +292,7 @@ impl TestNode {
             namespace: text("shop"),
             service_account: text(&pod.name),
             addresses: vec![pod.ip, ipv6(pod.ip)],
+            network: Arc::clone(&self.network),
             protocol: Protocol::Hbone,
             network_mode: NetworkMode::Standard,
             node: text(&self.name),

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use linux::NetNs;
+use linux::socket::StreamOptions;
+use linux::{NetNs, link};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::sleep;
 use types::PodUid;
 use zds::WorkloadInfo;
@@ -137,6 +138,42 @@ fn policies_follow_the_control_plane() {
         within(told.wait_for(|version| *version == 2)).await.unwrap();
         control.push(3);
         within(policies(1)).await;
+        program.trigger.force();
+        within(program.ended).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn on_demand_a_workload_is_known_when_somebody_needs_it() {
+    on_machine(|machine| async move {
+        let control = Control::start().await;
+        machine.write("root.pem", &control.roots_pem);
+        let program = machine.start(&[("XDS_ON_DEMAND", "true"), ("ISTIO_META_DNS_CAPTURE", "false")]);
+        let mut agent = agent(&machine).await;
+        let pod = NetNs::create().unwrap();
+        pod.run(|| link::set_up("lo").unwrap()).unwrap();
+        assert_eq!(within(agent.add(&PodUid::from("6a1c"), &info(), &pod)).await.unwrap(), Answer::Acknowledged);
+        assert_eq!(within(agent.snapshot_sent()).await.unwrap(), Answer::Acknowledged);
+        assert_eq!(machine.answer(15021, "/healthz/ready", 200).await, "ready\n");
+        let workloads = || async {
+            let (_, text) = request(15000, "GET /config_dump").await.unwrap();
+            serde_json::from_str::<Value>(&text).unwrap()["workloads"].as_array().unwrap().clone()
+        };
+        assert!(workloads().await.is_empty());
+        // Whoever speaks to the pod needs its certificate, and so its identity.
+        let target = "127.0.0.1:15008".parse().unwrap();
+        let socket = pod.run(|| linux::socket::stream(target, &StreamOptions::default())).unwrap().unwrap();
+        let _stream = within(TcpSocket::from_std_stream(socket).connect(target)).await.unwrap();
+        let known = async {
+            loop {
+                let all = workloads().await;
+                if !all.is_empty() {
+                    return all;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert_eq!(within(known).await[0]["uid"], "testing//Pod/shop/cart");
         program.trigger.force();
         within(program.ended).await.unwrap().unwrap();
     });

@@ -54,8 +54,28 @@ fn what_would_weaken_security_if_ignored_is_refused() {
     assert_eq!(error(&[("COMPLIANCE_POLICY", "fips-140-2")]), "COMPLIANCE_POLICY: \"fips-140-2\" is not pqc");
     let both = error(&[("COMPLIANCE_POLICY", "pqc"), ("TLS12_ENABLED", "true")]);
     assert!(both.starts_with("TLS12_ENABLED=\"true\" is not supported"), "{both}");
-    assert!(error(&[("CRL_PATH", "/crl.pem")]).contains("CRL_PATH"));
-    ztunnel(&[("FAKE_CA", "false"), ("CRL_PATH", "")]);
+    let dedicated = error(&[("PROXY_MODE", "dedicated")]);
+    assert_eq!(dedicated, "PROXY_MODE: \"dedicated\" is not shared");
+}
+
+#[test]
+fn revocation_certificates_and_pods_are_as_they_were_asked_for() {
+    let config = ztunnel(&[]);
+    assert_eq!((config.revocation_lists, config.fake_ca, config.serves_pods), (None, false, true));
+    assert!(config.local_application_tunnel && !config.in_pod.socks);
+    let config = ztunnel(&[("CRL_PATH", "/crl.pem"), ("FAKE_CA", "true"), ("ENABLE_PROXY", "false")]);
+    assert_eq!((config.revocation_lists, config.fake_ca, config.serves_pods), (Some("/crl.pem".into()), true, false));
+    assert_eq!(ztunnel(&[("CRL_PATH", "")]).revocation_lists, None);
+    let config = ztunnel(&[("LOCALHOST_APP_TUNNEL", "false"), ("UNSTABLE_ENABLE_SOCKS5", "true")]);
+    assert!(!config.local_application_tunnel && config.in_pod.socks);
+}
+
+#[test]
+fn discovery_on_demand_and_name_lookups_exclude_each_other() {
+    let both = error(&[("XDS_ON_DEMAND", "true")]);
+    assert!(both.starts_with("XDS_ON_DEMAND=\"true\" is not supported"), "{both}");
+    assert!(ztunnel(&[("XDS_ON_DEMAND", "true"), ("ISTIO_META_DNS_CAPTURE", "false")]).on_demand);
+    assert!(!ztunnel(&[]).on_demand);
 }
 
 #[test]

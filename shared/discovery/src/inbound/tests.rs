@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{address, authority, endpoint, gateway, key, pod, ports, service, socket, text, world};
-use crate::model::{CidrVip, Destination, TunnelProtocol, WeightedWaypoint};
+use crate::model::{ApplicationTunnel, CidrVip, Destination, TunnelProtocol, WeightedWaypoint};
 
 const LOCAL: &str = "10.0.0.1:15008";
 
@@ -24,7 +24,7 @@ fn the_own_address_is_reached_at_the_port_asked_for() {
     let (_writer, view) = world([local.clone()], []);
     let found = target(&view, &local, "10.0.0.1:8080").unwrap();
     let destination = socket("10.0.0.1:8080");
-    assert_eq!(found, InboundTarget { destination, service: None, application_tunnel: None });
+    assert_eq!(found, InboundTarget { destination, service: None, announced: None });
     let mapped = inbound_target(&view, &local, &authority("10.0.0.1:80"), socket("[::ffff:10.0.0.1]:15008"));
     assert_eq!(mapped.unwrap().destination, socket("10.0.0.1:80"));
 }
@@ -111,11 +111,33 @@ fn an_application_tunnel_takes_any_address_and_may_choose_the_port() {
     let (_writer, view) = world([], []);
     let found = target(&view, &with(Some(15088)), "203.0.113.9:443").unwrap();
     assert_eq!(found.destination, socket("10.0.0.1:15088"));
-    assert_eq!(found.application_tunnel, tunnel(Some(15088)));
+    assert_eq!(found.announced, Some(socket("203.0.113.9:443")), "as it was asked for, not as it is reached");
     assert_eq!(destination(&view, &with(None), "203.0.113.9:443"), "10.0.0.1:443");
     // What the client asks for is checked before the tunnel's port takes its place.
     assert_eq!(status(&view, &with(Some(15088)), "203.0.113.9:15008"), 503);
     assert_eq!(destination(&view, &with(Some(15008)), "203.0.113.9:443"), "10.0.0.1:15008");
+}
+
+#[test]
+fn an_application_is_told_an_address_of_the_service_that_was_named() {
+    let tunnel = |protocol| Some(ApplicationTunnel { protocol, port: None });
+    let with = |protocol| Workload { application_tunnel: tunnel(protocol), ..pod("a", "one", "10.0.0.1") };
+    let named =
+        |vips: &[&str]| Service { vips: vips.iter().map(|vip| address(vip)).collect(), ..service("a/x.example", "") };
+    let (mut writer, view) = world([], []);
+    for (vips, expected) in [
+        (&["remote/10.96.0.9", "/fd00::96", "/10.96.0.1"][..], "10.96.0.1:80"),
+        (&["remote/10.96.0.9", "/fd00::96"], "[fd00::96]:80"),
+        (&["remote/fd00::96", "remote/10.96.0.9"], "10.96.0.9:80"),
+    ] {
+        writer.upsert_service(named(vips));
+        let found = target(&view, &with(TunnelProtocol::Proxy), "x.example:80").unwrap();
+        assert_eq!((found.destination, found.announced), (socket("10.0.0.1:8080"), Some(socket(expected))));
+    }
+    writer.upsert_service(named(&[]));
+    let error = target(&view, &with(TunnelProtocol::Proxy), "x.example:80").unwrap_err();
+    assert_eq!((error.status(), &error), (503, &InboundError::NothingToAnnounce("x.example".into())));
+    assert_eq!(target(&view, &with(TunnelProtocol::None), "x.example:80").unwrap().announced, None);
 }
 
 #[test]

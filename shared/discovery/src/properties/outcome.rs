@@ -7,7 +7,7 @@ use types::{NamespacedHostname, WorkloadUid};
 use super::model::{self, Model};
 use crate::model::{Destination, GatewayAddress, Mode, Protocol, Service, Workload};
 use crate::resolve::ResolveError;
-use crate::route::{HBONE_PORT, Role, Route, Unresolved, Upstream};
+use crate::route::{HBONE_PORT, Remote, Role, Route, Unresolved, Upstream};
 
 /// A connection, and what is at its destination.
 pub(super) struct Case<'a> {
@@ -30,6 +30,18 @@ impl Case<'_> {
             Ok(Route::Unresolved(Unresolved { upstream, role: Role::Waypoint(addressed), .. })) => {
                 assert_eq!(addressed.as_deref(), service);
                 self.check_waypoint(outcome.as_ref().unwrap(), upstream);
+            }
+            Ok(Route::DoubleHbone(crossing)) => {
+                let asked = format!("{}:{}", service.unwrap().hostname, self.destination.port());
+                assert_eq!(crossing.authority.to_string(), asked);
+                assert_eq!(crossing.destination.port(), crossing.gateway.port);
+                assert!(crossing.gateway.workload.addresses.contains(&crossing.destination.ip()));
+                assert_eq!(crossing.expected[0], crossing.gateway.workload.identity());
+                self.check_crossing(&crossing.gateway, &crossing.remote, is_promised);
+            }
+            Ok(Route::Unresolved(Unresolved { upstream, role: Role::Gateway(remote), .. })) => {
+                assert!(!upstream.workload.hostname.as_str().is_empty());
+                self.check_crossing(upstream, remote, is_promised);
             }
             Ok(Route::Passthrough { service: None, .. }) => assert!(service.is_none() && workload.is_none()),
             Ok(Route::Passthrough { service: Some(found), .. }) => {
@@ -59,9 +71,20 @@ impl Case<'_> {
                 assert!(self.references().contains(&waypoint));
                 assert!(self.waypoint_service(waypoint).is_none() && self.waypoint_pods(waypoint).is_empty());
             }
-            ResolveError::NeedsGateway { workload, .. } => {
-                assert_ne!(model.workloads[workload].network, source.network);
+            ResolveError::UnknownGateway { workload, gateway, .. } => {
+                assert!(model.workloads[workload].network != source.network && service.is_some());
+                assert_eq!(model.workloads[workload].network_gateway, *gateway);
+                let is_unknown =
+                    |at: &GatewayAddress| self.waypoint_service(at).is_none() && self.waypoint_pods(at).is_empty();
+                assert!(gateway.as_ref().is_none_or(is_unknown));
             }
+            ResolveError::OtherNetwork { workload, .. } => {
+                assert!(model.workloads[workload].network != source.network && service.is_none());
+            }
+            ResolveError::UnknownPort { service: key, .. } | ResolveError::NoEndpoint { service: key, .. }
+                if self.gateways().any(|gateway| self.waypoint_service(gateway).as_ref() == Some(key)) => {}
+            ResolveError::NoAlternative { workload: uid }
+                if self.gateways().any(|gateway| self.waypoint_pods(gateway).contains(uid)) => {}
             ResolveError::NoEndpoint { service: key, .. } if is_promised => {
                 assert!(self.references().iter().any(|waypoint| self.waypoint_service(waypoint).as_ref() == Some(key)));
             }
@@ -78,6 +101,32 @@ impl Case<'_> {
                 assert!(model.workloads[workload].hostname.as_str().is_empty());
             }
             ResolveError::Loop { destination } => assert!(destination.ip().is_loopback()),
+        }
+    }
+
+    /// The gateways of all networks but the source's.
+    fn gateways(&self) -> impl Iterator<Item = &GatewayAddress> {
+        let others = self.model.workloads.values().filter(|workload| workload.network != self.source.network);
+        others.filter_map(|workload| workload.network_gateway.as_ref())
+    }
+
+    /// Only what is in another network is behind a gateway: its own, and only for who addresses a service.
+    fn check_crossing(&self, gateway: &Upstream, remote: &Remote, is_promised: bool) {
+        let service = self.service.unwrap();
+        assert_eq!(*remote.service, *service);
+        let chosen = &remote.upstream.workload;
+        assert_ne!(chosen.network, self.source.network);
+        if is_promised {
+            self.check_is_meant(&remote.upstream);
+        } else {
+            assert_eq!(remote.upstream.service.as_deref(), Some(service));
+            self.check_choice(service, &remote.upstream);
+        }
+        let reference = chosen.network_gateway.as_ref().unwrap();
+        assert!(self.waypoint_pods(reference).contains(&gateway.workload.uid));
+        assert_eq!(self.waypoint_service(reference), gateway.service.as_ref().map(|service| service.key()));
+        if let Some(service) = &gateway.service {
+            self.check_choice(service, gateway);
         }
     }
 
@@ -141,16 +190,7 @@ impl Case<'_> {
     fn check_waypoint(&self, route: &Route, upstream: &Upstream) {
         let chosen = &upstream.workload;
         assert_eq!(chosen.network, self.source.network);
-        let is_meant = |waypoint: &&&GatewayAddress| {
-            self.waypoint_pods(waypoint).contains(&chosen.uid)
-                && self.waypoint_service(waypoint) == upstream.service.as_ref().map(|service| service.key())
-        };
-        let references = self.references();
-        assert!(references.iter().any(|waypoint| is_meant(&waypoint)), "{references:?} do not mean {chosen:?}");
-        if let Some(service) = &upstream.service {
-            assert!(service.accepts(chosen) && chosen.capacity > 0 && upstream.port > 0);
-            assert!(model::rank(service, self.source, chosen).is_some());
-        }
+        self.check_is_meant(upstream);
         match route {
             Route::Waypoint { destination, authority, expected, .. } => {
                 assert_eq!(authority.to_string(), self.destination.to_string(), "asked for as it was dialled");
@@ -165,6 +205,21 @@ impl Case<'_> {
                 assert_eq!(unresolved.destination, self.destination);
             }
             other => panic!("not through a waypoint: {other:?}"),
+        }
+    }
+
+    /// Whether a reference to a waypoint leads to this choice.
+    fn check_is_meant(&self, upstream: &Upstream) {
+        let chosen = &upstream.workload;
+        let is_meant = |waypoint: &&&GatewayAddress| {
+            self.waypoint_pods(waypoint).contains(&chosen.uid)
+                && self.waypoint_service(waypoint) == upstream.service.as_ref().map(|service| service.key())
+        };
+        let references = self.references();
+        assert!(references.iter().any(|waypoint| is_meant(&waypoint)), "{references:?} do not mean {chosen:?}");
+        if let Some(service) = &upstream.service {
+            assert!(service.accepts(chosen) && chosen.capacity > 0 && upstream.port > 0);
+            assert!(model::rank(service, self.source, chosen).is_some());
         }
     }
 
@@ -194,7 +249,7 @@ fn check_protocol(route: &Route, upstream: &Upstream) {
         }
         Route::Unresolved(_) => assert!(!workload.hostname.as_str().is_empty()),
         Route::Local { .. } => unreachable!("only for who asks"),
-        Route::Waypoint { .. } => unreachable!("checked by itself"),
+        Route::Waypoint { .. } | Route::DoubleHbone(_) => unreachable!("checked by itself"),
         Route::Passthrough { .. } => unreachable!("has no upstream"),
     }
 }

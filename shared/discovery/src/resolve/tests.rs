@@ -167,25 +167,6 @@ fn weighted_waypoints_share_the_connections() {
 }
 
 #[test]
-fn what_is_behind_a_network_gateway_is_never_sent_around_it() {
-    let remote = Workload {
-        network: text("remote"),
-        network_gateway: Some(gateway("istio/gateway.example")),
-        addresses: vec![],
-        ..endpoint("a/x.example", "one", "10.0.0.1")
-    };
-    let (mut writer, view) = world([remote.clone()], [service("a/x.example", "10.96.0.1")]);
-    let error = route(&view, "10.96.0.1:80").unwrap_err();
-    assert!(matches!(&error, ResolveError::NeedsGateway { gateway: Some(_), network, .. } if &**network == "remote"));
-
-    // With addresses but without a gateway it is no nearer.
-    writer.upsert_workload(Workload { network_gateway: None, addresses: vec![ip("10.0.0.1")], ..remote });
-    let error = route(&view, "10.96.0.1:80").unwrap_err();
-    assert!(matches!(error, ResolveError::NeedsGateway { gateway: None, .. }));
-    assert!(matches!(route(&view, "10.0.0.1:80").unwrap(), Route::Passthrough { service: None, .. }));
-}
-
-#[test]
 fn a_gateway_of_the_own_network_is_ignored() {
     let local = Workload {
         network_gateway: Some(gateway("istio/gateway.example")),
@@ -352,4 +333,6 @@ fn everybody_else_keeps_the_tunnel() {
     assert_eq!(route.handed_over(&view, &client(), ip("10.0.0.200")), None);
 }
 
+mod entries;
+mod gateways;
 mod waypoints;

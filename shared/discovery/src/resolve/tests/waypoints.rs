@@ -199,7 +199,7 @@ fn a_waypoint_in_another_network_is_not_reached_around_the_gateway() {
         ..waypoint_pod("w", "10.0.0.50")
     };
     let (_writer, view) = world([remote], [behind(), waypoint_service()]);
-    assert!(matches!(route(&view, "10.96.0.1:80").unwrap_err(), ResolveError::NeedsGateway { .. }));
+    assert!(matches!(route(&view, "10.96.0.1:80").unwrap_err(), ResolveError::UnknownGateway { .. }));
 }
 
 #[test]
