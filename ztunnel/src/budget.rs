@@ -14,7 +14,7 @@ fn size_of_task<A, B, C, D, F: Future>(_serve: impl Fn(A, B, C, D) -> F) -> usiz
 fn tasks_of_idle_connections_are_small() {
     // Two sides of one connection, and its place in the registry; buffers belong to threads while nothing moves.
     for (what, size, limit) in [
-        ("an outbound task", size_of_task(outbound::serve), 768),
+        ("an outbound task", size_of_task(outbound::serve), 784),
         ("a plaintext task", size_of_task(plaintext::serve), 768),
         ("a stream's task", inbound::size_of_stream_task(), 768),
         ("a registered connection", size_of::<Live>(), 320),

@@ -81,7 +81,8 @@ async fn an_application_is_told_who_connects_on_loopback() {
         assert!(peer.ip().is_loopback(), "{peer}");
         stream.shutdown().await.unwrap();
         assert_eq!(rest(&mut stream).await.unwrap(), b"");
-        let line = world.nodes[1].line(&["direction=\"inbound\"", &format!("src.addr={}", client_of(&header))]).await;
+        let from = format!("src.addr={}", client_of(&header));
+        let line = world.nodes[1].line(&["connection complete", "direction=\"inbound\"", &from]).await;
         assert!(line.contains("bytes_sent=5 bytes_recv=5"), "the header is not the client's: {line}");
     }
     let local = world.nodes[1].metric("istio_tcp_connections_opened_total", &["\"same_node\""]);
