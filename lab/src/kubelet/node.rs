@@ -55,7 +55,8 @@ pub(crate) fn register(client: &Client, plan: &NodeNetwork) -> Result<(), Status
             "osImage": "Aquifer lab",
         },
     });
-    client.patch_status::<NodeObject>(None, name, &Patch::Strategic(json!({"status": status})))?;
+    // A strategic patch knows addresses by their type, of which there may be two of the same here.
+    client.patch_status::<NodeObject>(None, name, &Patch::Merge(json!({"status": status})))?;
     Ok(())
 }
 
