@@ -271,37 +271,22 @@ fn output_rules(families: &[FamilyRules], lookups: &[FamilyRules]) -> Vec<Rule> 
 
 /// Servers on the pod's own loopback interface are the pod's own affair.
 fn lookup_rules(families: &[FamilyRules]) -> Vec<Rule> {
-    let leaves = |family: &FamilyRules| {
-        [
-            Statement::Destination(Relation::NotEqual, Prefix::host(family.loopback)),
-            Statement::OutInterface(Relation::NotEqual, "lo".to_owned()),
-        ]
-    };
-    let datagrams = families.iter().map(|family| {
-        let [destination, interface] = leaves(family);
-        let port = Statement::DestinationPort(Transport::Udp, Relation::Equal, DNS_PORT);
-        rule(
-            [destination, interface, port, not_from_proxy(), Statement::Counter, Statement::Redirect(LOOKUP_PORT)],
-            "name lookups go to ztunnel",
-        )
-    });
-    let streams = families.iter().map(|family| {
-        let [destination, interface] = leaves(family);
-        let port = Statement::DestinationPort(Transport::Tcp, Relation::Equal, DNS_PORT);
-        rule(
-            [
-                destination,
-                interface,
-                port,
+    let datagrams = (Transport::Udp, None, "name lookups go to ztunnel");
+    let streams = (Transport::Tcp, Some(first_segment()), "name lookups over TCP go to ztunnel");
+    let of = |(transport, first, comment): (Transport, Option<Statement>, &str)| -> Vec<Rule> {
+        let of_family = |family: &FamilyRules| {
+            let leaves = [
+                Statement::Destination(Relation::NotEqual, Prefix::host(family.loopback)),
+                Statement::OutInterface(Relation::NotEqual, "lo".to_owned()),
+                Statement::DestinationPort(transport, Relation::Equal, DNS_PORT),
                 not_from_proxy(),
-                first_segment(),
-                Statement::Counter,
-                Statement::Redirect(LOOKUP_PORT),
-            ],
-            "name lookups over TCP go to ztunnel",
-        )
-    });
-    datagrams.chain(streams).collect()
+            ];
+            let redirect = [Statement::Counter, Statement::Redirect(LOOKUP_PORT)];
+            rule(leaves.into_iter().chain(first.clone()).chain(redirect).collect::<Vec<_>>(), comment)
+        };
+        families.iter().map(of_family).collect()
+    };
+    [datagrams, streams].into_iter().flat_map(of).collect()
 }
 
 fn zone_chains() -> [Chain; 2] {
@@ -338,7 +323,7 @@ fn not_from_proxy() -> Statement {
     Statement::Mark { mask: MARK_MASK, relation: Relation::NotEqual, value: PROXY_MARK }
 }
 
-fn rule<const N: usize>(statements: [Statement; N], comment: &str) -> Rule {
+fn rule(statements: impl Into<Vec<Statement>>, comment: &str) -> Rule {
     Rule::new(statements).with_comment(comment)
 }
 
