@@ -266,14 +266,18 @@ impl Search<'_> {
     /// Follows a reference: to a service, or else to a workload; and the address that is best to use there.
     fn follow(&self, reference: &GatewayAddress) -> (Option<Referent>, IpAddr) {
         let view = self.view;
-        let (service, workload, ip) = match &reference.destination {
-            Destination::Hostname(key) => (view.service(key), view.workload_by_hostname(key), self.destination.ip()),
+        match &reference.destination {
+            Destination::Hostname(key) => {
+                let service = view.service(key).map(Referent::Service);
+                let workload = || view.workload_by_hostname(key).map(Referent::Workload);
+                (service.or_else(workload), self.destination.ip())
+            }
             Destination::Address(at) => {
                 let service = view.service_by_vip(&at.network, at.address, Some(&self.source.namespace));
-                (service, view.workload_by_address(at), at.address)
+                let workload = || view.workload_by_address(at).map(Referent::Workload);
+                (service.map(Referent::Service).or_else(workload), at.address)
             }
-        };
-        (service.map(Referent::Service).or_else(|| workload.map(Referent::Workload)), ip)
+        }
     }
 
     /// A workload that was meant itself, which nobody can stand in for.
