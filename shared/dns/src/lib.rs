@@ -8,17 +8,17 @@
 #![warn(missing_docs)]
 
 mod answer;
+mod client;
 mod forward;
 mod names;
 mod query;
-mod stub;
 
 pub use answer::{Answer, Settings, TTL, answer};
+pub use client::{addresses, question};
 pub use forward::{Forwarding, Verdict};
 pub use hickory_proto::op::ResponseCode;
 pub use hickory_proto::rr::RecordType;
 pub use query::{Query, Transport, Unusable};
-pub use stub::{addresses, question};
 
 #[cfg(test)]
 mod tests;
