@@ -76,11 +76,9 @@ impl<'a> Envoy<'a> {
 }
 
 fn pod(name: &str, labels: &[(&str, &str)], configuration: &str) -> Value {
-    // Envoy asks the kernel to end it with whoever started it; the shell is there until it ends itself.
-    let script = format!(
-        "{} -c {configuration} --concurrency 1 --log-level warn --file-flush-interval-msec 50; exit 1",
-        path_of("envoy")
-    );
+    let program = path_of("envoy");
+    let options = "--concurrency 1 --log-level warn --file-flush-interval-msec 50";
+    let command: Vec<&str> = [&program, "-c", configuration].into_iter().chain(options.split(' ')).collect();
     let mut object = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": SHOP, "labels": {"app": name, "istio.io/dataplane-mode": "none"}},
@@ -89,7 +87,7 @@ fn pod(name: &str, labels: &[(&str, &str)], configuration: &str) -> Value {
             "containers": [
                 {"name": "app", "image": "aquifer/echo"},
                 {
-                    "name": "envoy", "image": "envoy", "command": ["sh", "-c", script],
+                    "name": "envoy", "image": "envoy", "command": command,
                     "readinessProbe": {"tcpSocket": {"port": 15008}, "periodSeconds": 1},
                 },
             ],
