@@ -102,7 +102,7 @@ fn messages(said: &str) -> Vec<Value> {
 async fn grpcurl_calls_and_streams_in_both_directions() {
     let Some(lab) = shop_in_the_mesh(&["grpcurl", "grpc-server"]).await else { return };
     let ip = start_grpc_server(&lab).await;
-    let (program, target) = (path_of("grpcurl"), format!("{ip}:9100"));
+    let (program, target, cart) = (path_of("grpcurl"), format!("{ip}:9100"), lab.address("cart").await);
     // Five bytes in base64, as JSON has them.
     let hello = r#"{"payload": {"body": "aGVsbG8="}, "response_size": 5}"#;
     let payload = r#"{"payload": {"body": "aGVsbG8="}}"#;
@@ -126,6 +126,16 @@ async fn grpcurl_calls_and_streams_in_both_directions() {
         let failed = run(&["-d", failure, &target, &format!("{SERVICE}/UnaryCall")]).await;
         let said = text(&failed.stderr);
         assert!(said.contains("Code: NotFound") && said.contains("nothing there"), "{failed:?}");
+        // The test application's own, which is another implementation.
+        let echo = async |body: &str, method: &str| {
+            let method = format!("aquifer.echo.v1.Echo/{method}");
+            let answer = run(&["-d", body, &format!("{cart}:8081"), &method]).await;
+            assert!(answer.status.success(), "{caller} {method}: {answer:?}");
+            messages(&text(&answer.stdout))
+        };
+        assert_eq!(echo(r#"{"message": "hello"}"#, "Echo").await[0]["message"], "hello");
+        assert_eq!(echo(r#"{"message": "hello", "count": 100}"#, "Repeat").await.len(), 100);
+        assert_eq!(echo(&r#"{"message": "hello"}"#.repeat(5), "Chat").await.len(), 5);
         let client = format!("src.identity=\"spiffe://cluster.local/ns/shop/sa/{caller}\"");
         lab.wait_for_log("node-2", &[&client, "dst.workload=\"grpc\"", "direction=\"inbound\""]).await;
     }
