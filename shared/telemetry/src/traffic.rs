@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use labels::{ConnectionLabels, Party, Reporter, ResponseFlag, Security, ServiceLabels, WorkloadLabels};
+pub(crate) use labels::{SOURCE, shown};
 use series::{Key, Series};
 
 use crate::Registry;

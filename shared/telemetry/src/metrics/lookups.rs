@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Counters, DurationFamilies, Registry};
+use crate::traffic::shown;
 
 const LABELS: [&str; 4] =
     ["request_query_type", "request_protocol", "source_canonical_service", "source_canonical_revision"];
@@ -111,12 +112,8 @@ impl LookupMetrics {
 
 impl LookupLabels {
     fn values(&self) -> [&str; 4] {
-        [&self.query_type, self.protocol, known(&self.service), known(&self.revision)]
+        [&self.query_type, self.protocol, shown(&self.service), shown(&self.revision)]
     }
-}
-
-fn known(text: &str) -> &str {
-    if text.is_empty() { "unknown" } else { text }
 }
 
 #[cfg(test)]

@@ -4,19 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Counters, Registry};
-use crate::traffic::WorkloadLabels;
-
-const LABELS: [&str; 9] = [
-    "source_workload",
-    "source_canonical_service",
-    "source_canonical_revision",
-    "source_workload_namespace",
-    "source_principal",
-    "source_app",
-    "source_version",
-    "source_cluster",
-    "hostname",
-];
+use crate::traffic::{SOURCE, WorkloadLabels, shown};
 
 /// The family about names that were resolved on demand.
 #[derive(Debug)]
@@ -34,7 +22,8 @@ impl NameMetrics {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         let help = "Connections for which the host name of an endpoint was resolved.";
-        Self { resolved: registry.counters("istio_on_demand_dns_total", help, &LABELS), known: Mutex::default() }
+        let labels = [&SOURCE[..], &["hostname"]].concat();
+        Self { resolved: registry.counters("istio_on_demand_dns_total", help, &labels), known: Mutex::default() }
     }
 
     /// A connection of this workload needed the name of an endpoint resolved; names come from discovery.
@@ -57,20 +46,10 @@ impl NameMetrics {
     }
 }
 
-fn with_values(source: &WorkloadLabels, hostname: &str, act: impl FnOnce(&[&str; 9])) {
-    let principal = source.principal.as_ref().map(ToString::to_string).unwrap_or_default();
-    let values = [
-        &*source.workload,
-        &source.canonical_service,
-        &source.canonical_revision,
-        &source.namespace,
-        &principal,
-        &source.app,
-        &source.version,
-        &source.cluster,
-        hostname,
-    ];
-    act(&values.map(|value| if value.is_empty() { "unknown" } else { value }));
+fn with_values(source: &WorkloadLabels, hostname: &str, act: impl FnOnce(&[&str])) {
+    let source = source.values();
+    let values: Vec<&str> = source.iter().map(|value| &**value).chain([hostname]).map(shown).collect();
+    act(&values);
 }
 
 #[cfg(test)]

@@ -20,12 +20,7 @@ impl RevocationMetrics {
 
     /// A connection was refused or closed; `reporter` is the side that this proxy was at.
     pub fn rejected(&self, reporter: Reporter) {
-        self.0
-            .with(&[match reporter {
-                Reporter::Source => "source",
-                Reporter::Destination => "destination",
-            }])
-            .increment();
+        self.0.with(&[reporter.text()]).increment();
     }
 }
 

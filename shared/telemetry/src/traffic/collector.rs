@@ -8,7 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::Store;
-use super::labels::{Party, Reporter};
+use super::labels::{DESTINATION, Party, Reporter, SOURCE, shown};
 use super::series::{Key, Sample};
 
 /// A counter family: its name, its help and which number it shows.
@@ -110,48 +110,14 @@ fn label_pairs(key: &Key) -> Vec<LabelPair> {
     pairs
 }
 
-const SOURCE: [&str; 8] = [
-    "source_workload",
-    "source_canonical_service",
-    "source_canonical_revision",
-    "source_workload_namespace",
-    "source_principal",
-    "source_app",
-    "source_version",
-    "source_cluster",
-];
-
-const DESTINATION: [&str; 8] = [
-    "destination_workload",
-    "destination_canonical_service",
-    "destination_canonical_revision",
-    "destination_workload_namespace",
-    "destination_principal",
-    "destination_app",
-    "destination_version",
-    "destination_cluster",
-];
-
 fn push_party(pairs: &mut Vec<LabelPair>, names: &[&'static str; 8], party: &Party) {
-    let labels = party.labels();
-    let principal = labels.principal.as_ref().map(ToString::to_string).unwrap_or_default();
-    let values = [
-        &*labels.workload,
-        &*labels.canonical_service,
-        &*labels.canonical_revision,
-        &*labels.namespace,
-        &principal,
-        &*labels.app,
-        &*labels.version,
-        &*labels.cluster,
-    ];
-    pairs.extend(names.iter().zip(values).map(|(name, value)| pair(name, value)));
+    pairs.extend(names.iter().zip(party.labels().values()).map(|(name, value)| pair(name, &value)));
 }
 
 fn pair(name: &str, value: &str) -> LabelPair {
     let mut pair = LabelPair::default();
     pair.set_name(name.to_owned());
-    pair.set_value(if value.is_empty() { "unknown" } else { value }.to_owned());
+    pair.set_value(shown(value).to_owned());
     pair
 }
 

@@ -1,9 +1,34 @@
 //! The label values of a connection.
 
+use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use types::Identity;
+
+/// The labels of a client that are always there, in the order of [`WorkloadLabels::values`].
+pub(crate) const SOURCE: [&str; 8] = [
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+];
+
+/// As [`SOURCE`], of a server.
+pub(super) const DESTINATION: [&str; 8] = [
+    "destination_workload",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_cluster",
+];
 
 /// Which side of the mesh counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +94,28 @@ pub struct WorkloadLabels {
     pub region: Arc<str>,
     /// The zone of its locality.
     pub zone: Arc<str>,
+}
+
+impl WorkloadLabels {
+    /// The values of [`SOURCE`] or [`DESTINATION`], empty where they are not known.
+    pub(crate) fn values(&self) -> [Cow<'_, str>; 8] {
+        let principal = self.principal.as_ref().map(ToString::to_string).unwrap_or_default();
+        [
+            Cow::Borrowed(&*self.workload),
+            Cow::Borrowed(&*self.canonical_service),
+            Cow::Borrowed(&*self.canonical_revision),
+            Cow::Borrowed(&*self.namespace),
+            Cow::Owned(principal),
+            Cow::Borrowed(&*self.app),
+            Cow::Borrowed(&*self.version),
+            Cow::Borrowed(&*self.cluster),
+        ]
+    }
+}
+
+/// A label's value as it is shown.
+pub(crate) fn shown(value: &str) -> &str {
+    if value.is_empty() { "unknown" } else { value }
 }
 
 /// The Service that was addressed; empty when none was.
@@ -141,7 +188,7 @@ impl ResponseFlag {
 }
 
 impl Reporter {
-    pub(super) fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Source => "source",
             Self::Destination => "destination",
