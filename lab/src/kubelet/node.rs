@@ -30,7 +30,7 @@ pub(crate) fn register(client: &Client, plan: &NodeNetwork) -> Result<(), Status
     }))?;
     let now = time(Timestamp::now());
     let condition = |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason, "lastHeartbeatTime": now, "lastTransitionTime": now});
-    let resources = json!({"cpu": cpus().to_string(), "pods": MAX_PODS.to_string()});
+    let resources = json!({"cpu": cpus().to_string(), "memory": memory(), "pods": MAX_PODS.to_string()});
     let mut addresses: Vec<_> =
         plan.addresses().iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
     addresses.push(json!({"type": "Hostname", "address": name}));
@@ -73,7 +73,36 @@ fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// All of the machine's memory, in the words of a kubelet: nodes share it, as they share the processors.
+fn memory() -> String {
+    let found = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = found.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    format!("{}Ki", total.unwrap_or("0"))
+}
+
 fn kernel() -> String {
     let found = linux::sysctl::read("kernel/osrelease");
     found.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Options, Server};
+    use crate::families::Families;
+
+    #[test]
+    fn a_node_has_some_of_everything_that_pods_take_shares_of() {
+        let server = Server::new(&Options::default()).unwrap();
+        let client = server.client();
+        register(&client, &NodeNetwork::new(1, Families::Dual)).unwrap();
+        let status = client.fetch::<NodeObject>(None, "node-1").unwrap().status.unwrap();
+        assert_eq!(status.capacity, status.allocatable);
+        let resources = status.allocatable.unwrap();
+        // kubectl divides by each of them.
+        for (name, unit) in [("cpu", ""), ("memory", "Ki"), ("pods", "")] {
+            let amount = resources.get(name).and_then(|quantity| quantity.0.strip_suffix(unit)?.parse::<u64>().ok());
+            assert!(amount.is_some_and(|amount| amount > 0), "{name}: {resources:?}");
+        }
+    }
 }
