@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use prost_types::value::Kind;
 use proto::envoy::service::discovery::v3::Node;
 use tokio::sync::watch;
 use tonic::Status;
 use types::{NamespacedName, TrustDomain};
+use xds::node::metadata_text;
 use xds::server::{Authenticate, Call, Caller};
 
 use crate::Config;
@@ -67,18 +67,14 @@ fn waypoint(account: &Account, pods: &PodIndex) -> Result<NamespacedName, Status
 /// What a node says of itself must agree with its token.
 pub(super) fn admit(caller: &Caller, node: &Node) -> Result<(), Status> {
     let identity = caller.identity.as_ref().ok_or_else(|| Status::unauthenticated("the caller has no identity"))?;
-    let said = |key| match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
-        Kind::StringValue(text) => Some(text.as_str()),
-        _ => None,
-    };
-    let namespace = said("NAMESPACE").unwrap_or_default();
+    let namespace = metadata_text(node, "NAMESPACE").unwrap_or_default();
     if *namespace != *identity.namespace {
         return Err(Status::unauthenticated(format!(
             "NAMESPACE is {namespace:?} but the token is of {:?}",
             identity.namespace
         )));
     }
-    match said("SERVICE_ACCOUNT") {
+    match metadata_text(node, "SERVICE_ACCOUNT") {
         Some(account) if *account != *identity.service_account => Err(Status::unauthenticated(format!(
             "SERVICE_ACCOUNT is {account:?} but the token is of {:?}",
             identity.service_account

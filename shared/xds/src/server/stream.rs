@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use prost_types::value::Kind;
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
@@ -17,6 +16,7 @@ use super::session::Session;
 use super::snapshot::Snapshot;
 use super::{Caller, Options, ResponseStream};
 use crate::delta::resource_bytes;
+use crate::node::metadata_text;
 
 struct ClientStream {
     options: Arc<Options>,
@@ -140,7 +140,7 @@ impl ClientStream {
         (self.options.admit)(&self.caller, node)?;
         info!(client = %self.caller, node = node.id, "client connected");
         self.entered.introduce(&node.id);
-        self.session.serve_node(node_name(node));
+        self.session.serve_node(metadata_text(node, "NODE_NAME").filter(|name| !name.is_empty()));
         self.is_introduced = true;
         Ok(())
     }
@@ -157,13 +157,5 @@ impl ClientStream {
             bytes,
             "pushed"
         );
-    }
-}
-
-/// The Kubernetes node that a client says it serves.
-fn node_name(node: &Node) -> Option<&str> {
-    match node.metadata.as_ref()?.fields.get("NODE_NAME")?.kind.as_ref()? {
-        Kind::StringValue(name) if !name.is_empty() => Some(name),
-        _ => None,
     }
 }
