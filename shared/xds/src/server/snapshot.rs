@@ -8,7 +8,9 @@ use prost_types::Any;
 use sha2::{Digest, Sha256};
 
 /// One resource as clients get it.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// `Eq`, not only `PartialEq`, is what makes comparing an [`Arc`] of it with itself free.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// A hash of the content: equal versions mean equal content, also across restarts and replicas.
     pub version: Arc<str>,
@@ -56,8 +58,8 @@ pub fn version(encoded: &[u8]) -> Arc<str> {
     hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
-/// All resources of one type, by name.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// All resources of one type, by name; `Eq` for the same reason as [`Entry`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
     entries: BTreeMap<Arc<str>, Arc<Entry>>,
     aliases: BTreeMap<String, BTreeSet<Arc<str>>>,
@@ -96,7 +98,7 @@ impl<N: Into<Arc<str>>, E: Into<Arc<Entry>>> FromIterator<(N, E)> for Resources 
 /// Everything that clients should know at one point in time.
 ///
 /// Types that did not change should share their [`Resources`] with the previous snapshot: they are then skipped.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Greater than the version of every snapshot before it.
     pub version: u64,
