@@ -209,10 +209,8 @@ impl Client {
     /// Takes back what nobody has asked for in a while.
     async fn release_idle(&mut self, requests: &mpsc::Sender<DeltaDiscoveryRequest>) {
         for (type_url, supply) in &self.supplies {
-            for name in supply.take_idle() {
-                if let Some(request) = self.state.release(type_url, &name) {
-                    send(requests, request).await;
-                }
+            if let Some(request) = self.state.release(type_url, &supply.take_idle()) {
+                send(requests, request).await;
             }
         }
     }

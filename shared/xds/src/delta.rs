@@ -171,29 +171,35 @@ impl Client {
 
     /// No longer wants what was asked for; the resources that answered nothing else are gone from the feed.
     ///
-    /// `None` if the name was not asked for.
-    pub fn release(&mut self, type_url: &str, name: &str) -> Option<DeltaDiscoveryRequest> {
+    /// `None` if none of the names was asked for.
+    pub fn release(&mut self, type_url: &str, names: &[String]) -> Option<DeltaDiscoveryRequest> {
         let subscribed = self.types.iter_mut().find(|known| &*known.type_url == type_url)?;
-        let mut released = subscribed.asked.remove(name)?;
-        subscribed.wanted.remove(name);
-        for others in subscribed.asked.values() {
-            released.retain(|resource| !others.contains(resource));
+        let mut unsubscribe = BTreeSet::new();
+        let mut released = BTreeSet::new();
+        for name in names {
+            let Some((name, answers)) = subscribed.asked.remove_entry(name) else { continue };
+            subscribed.wanted.remove(&name);
+            unsubscribe.insert(name);
+            released.extend(answers);
+        }
+        if unsubscribe.is_empty() {
+            return None;
+        }
+        for kept in subscribed.asked.values().flatten() {
+            released.remove(kept);
         }
         for resource in &released {
             subscribed.held.remove(resource);
         }
-        let removed: Vec<String> = released.into_iter().collect();
-        let mut unsubscribe = removed.clone();
-        if !unsubscribe.iter().any(|resource| resource == name) {
-            unsubscribe.push(name.to_owned());
-        }
-        if !removed.is_empty() {
+        unsubscribe.extend(released.iter().cloned());
+        if !released.is_empty() {
+            let removed = released.into_iter().collect();
             // There is nothing in it that could be refused.
             drop(subscribed.feed.apply(Update { removed, ..Update::default() }));
         }
         Some(DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),
-            resource_names_unsubscribe: unsubscribe,
+            resource_names_unsubscribe: unsubscribe.into_iter().collect(),
             ..DeltaDiscoveryRequest::default()
         })
     }

@@ -229,15 +229,34 @@ fn what_is_released_leaves_the_feed_unless_something_else_was_asked_for_that_led
     client.receive(answer);
     assert_eq!(addresses.names(), ["other", "uid"]);
 
-    let request = client.release(ADDRESS, "/10.0.0.1").unwrap();
+    let released = |name: &str| [name.to_owned()];
+    let request = client.release(ADDRESS, &released("/10.0.0.1")).unwrap();
     assert_eq!(request.resource_names_unsubscribe, ["/10.0.0.1"]);
     assert_eq!(addresses.names(), ["other", "uid"], "its uid was asked for as well");
-    let request = client.release(ADDRESS, "/10.0.0.2").unwrap();
-    assert_eq!(request.resource_names_unsubscribe, ["other", "/10.0.0.2"]);
+    let request = client.release(ADDRESS, &released("/10.0.0.2")).unwrap();
+    assert_eq!(request.resource_names_unsubscribe, ["/10.0.0.2", "other"]);
     assert_eq!(addresses.names(), ["uid"]);
     assert_eq!(versions(&client.connect()[0]), [("uid", "1")]);
-    assert_eq!(client.release(ADDRESS, "/10.0.0.2"), None);
+    assert_eq!(client.release(ADDRESS, &released("/10.0.0.2")), None);
     assert!(client.want(ADDRESS, "/10.0.0.2").is_some(), "it may be asked for again");
+}
+
+#[test]
+fn names_released_together_take_along_what_they_alone_led_to() {
+    let addresses = Recorder::default();
+    let mut client = Client::new(node());
+    client.subscribe(ADDRESS, Mode::OnDemand, addresses.clone());
+    for name in ["/10.0.0.1", "/10.0.0.2", "kept"] {
+        client.want(ADDRESS, name).unwrap();
+    }
+    let mut answer = response(ADDRESS, "n1", &[("uid", "1", b"x"), ("kept", "1", b"x")], &[]);
+    answer.resources[0].aliases = vec!["/10.0.0.1".to_owned(), "/10.0.0.2".to_owned()];
+    client.receive(answer);
+
+    let both = ["/10.0.0.1", "/10.0.0.2", "never"].map(str::to_owned);
+    let request = client.release(ADDRESS, &both).unwrap();
+    assert_eq!(request.resource_names_unsubscribe, ["/10.0.0.1", "/10.0.0.2", "uid"]);
+    assert_eq!(addresses.names(), ["kept"]);
 }
 
 fn any_response() -> impl Strategy<Value = DeltaDiscoveryResponse> {
