@@ -128,8 +128,13 @@ pub(crate) fn open(port: u16, ipv6: bool, options: &ListenOptions) -> io::Result
     }
 }
 
-/// Waits for as long as the sockets of a pod that leaves the mesh go on.
-pub(crate) async fn linger(lane: &Lane) {
+/// Waits until the sockets inside a pod take nothing more: the pod has left the mesh some time ago, a successor listens
+/// or the process ends.
+pub(crate) async fn retired(lane: &Lane) {
+    lane.drain.draining().await;
+    if lane.is_left_to_others() {
+        return;
+    }
     let linger = if lane.shared.settings.reuse_port { LINGER } else { LINGER_ALONE };
     tokio::select! {
         () = lane.node.draining() => {}
@@ -148,10 +153,7 @@ pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net:
             return;
         }
     };
-    accept_until(&lane, role, &listener, lane.drain.draining()).await;
-    if !lane.is_left_to_others() {
-        accept_until(&lane, role, &listener, linger(&lane)).await;
-    }
+    accept_until(&lane, role, &listener, retired(&lane)).await;
     // What is in the queue was promised a listener; the kernel resets it, or gives it to others, when the listener closes.
     accept_waiting(&lane, role, &listener);
 }

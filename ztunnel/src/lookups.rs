@@ -8,6 +8,7 @@ mod sockets;
 mod streams;
 mod upstream;
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -54,13 +55,10 @@ impl Lookups {
 
     /// Lets go of what metrics remember of workloads that have left.
     pub(crate) fn sweep(&self, view: &View) {
-        let live: std::collections::HashSet<_> = view
-            .workloads()
-            .iter()
-            .map(|workload| (Arc::clone(&workload.canonical_name), Arc::clone(&workload.canonical_revision)))
-            .collect();
-        self.metrics
-            .sweep(|service, revision| service.is_empty() || live.contains(&(Arc::from(service), Arc::from(revision))));
+        let workloads = view.workloads();
+        let live: HashSet<(&str, &str)> =
+            workloads.iter().map(|workload| (&*workload.canonical_name, &*workload.canonical_revision)).collect();
+        self.metrics.sweep(|service, revision| service.is_empty() || live.contains(&(service, revision)));
     }
 }
 

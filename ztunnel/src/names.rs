@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use discovery::{View, Workload};
 use hickory_resolver::TokioResolver;
@@ -34,12 +33,10 @@ impl Names {
 
     /// Lets go of what metrics remember of workloads that have left.
     pub(crate) fn sweep(&self, view: &View) {
-        let live: HashSet<_> = view
-            .workloads()
-            .iter()
-            .map(|workload| (Arc::clone(&workload.workload_name), Arc::clone(&workload.namespace)))
-            .collect();
-        self.metrics.sweep(|workload, namespace| live.contains(&(Arc::from(workload), Arc::from(namespace))));
+        let workloads = view.workloads();
+        let live: HashSet<(&str, &str)> =
+            workloads.iter().map(|workload| (&*workload.workload_name, &*workload.namespace)).collect();
+        self.metrics.sweep(|workload, namespace| live.contains(&(workload, namespace)));
     }
 
     /// All addresses of a name, for a connection of this workload.

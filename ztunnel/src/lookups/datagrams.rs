@@ -10,7 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::time::sleep;
 
 use super::{Begun, Server};
-use crate::accept::{ACCEPT_PAUSE, linger};
+use crate::accept::{ACCEPT_PAUSE, retired};
 
 /// A receiver of this size takes any query that a resolver sends, in bytes.
 const LARGEST_QUERY: usize = 4096;
@@ -25,10 +25,7 @@ pub(super) async fn serve(server: &Arc<Server>, socket: std::net::UdpSocket) {
         }
     };
     let lane = &server.lane;
-    receive_until(server, &socket, lane.drain.draining()).await;
-    if !lane.is_left_to_others() {
-        receive_until(server, &socket, linger(lane)).await;
-    }
+    receive_until(server, &socket, retired(lane)).await;
     // What comes from now on is for the successor; what is in the queue is not.
     if let Err(error) = retire(&socket) {
         tracing::debug!(pod = %lane.pod.uid, %error, "lookups may be lost on the way to a successor");

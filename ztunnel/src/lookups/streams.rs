@@ -10,11 +10,11 @@ use std::time::Duration;
 use dns::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::{Begun, Server};
-use crate::accept::{ACCEPT_PAUSE, linger};
+use crate::accept::{ACCEPT_PAUSE, retired};
 
 /// Connections of one pod that are served at a time; further ones wait to be accepted.
 const CONNECTIONS: usize = 64;
@@ -32,19 +32,11 @@ pub(super) async fn serve(server: &Arc<Server>, listener: std::net::TcpListener)
         }
     };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let lane = &server.lane;
-    accept_until(server, &listener, &places, lane.drain.draining()).await;
-    if !lane.is_left_to_others() {
-        accept_until(server, &listener, &places, linger(lane)).await;
-    }
+    accept_until(server, &listener, &places, retired(&server.lane)).await;
     // What is in the queue was promised a listener; the kernel resets it when the listener closes.
     while let Ok((stream, client)) = linux::socket::accept(&listener) {
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let (server, guard) = (Arc::clone(server), server.lane.drain.guard());
-        drop(tokio::spawn(async move {
-            Box::pin(converse(&server, stream, client)).await;
-            drop(guard);
-        }));
+        begin(server, stream, client, None);
     }
 }
 
@@ -64,13 +56,7 @@ async fn accept_until(
             biased;
             () = &mut end => return,
             accepted = accept() => match accepted {
-                Ok((place, stream, client)) => {
-                    let (server, guard) = (Arc::clone(server), server.lane.drain.guard());
-                    drop(tokio::spawn(async move {
-                        Box::pin(converse(&server, stream, client)).await;
-                        drop((place, guard));
-                    }));
-                }
+                Ok((place, stream, client)) => begin(server, stream, client, Some(place)),
                 Err(error) => {
                     tracing::debug!(pod = %server.lane.pod.uid, %error, "accept failed");
                     sleep(ACCEPT_PAUSE).await;
@@ -78,6 +64,15 @@ async fn accept_until(
             },
         }
     }
+}
+
+/// Serves a connection in a task of its own; its place, if it took one, is given back at its end.
+fn begin(server: &Arc<Server>, stream: TcpStream, client: SocketAddr, place: Option<OwnedSemaphorePermit>) {
+    let (server, guard) = (Arc::clone(server), server.lane.drain.guard());
+    drop(tokio::spawn(async move {
+        Box::pin(converse(&server, stream, client)).await;
+        drop((place, guard));
+    }));
 }
 
 async fn converse(server: &Server, mut stream: TcpStream, client: SocketAddr) {
