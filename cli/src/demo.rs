@@ -1,26 +1,32 @@
 //! `aquifer demo`: the whole mesh in one command, each step checked by what can be observed from outside.
 
+mod absence;
 mod cluster;
+mod components;
 mod ipv6;
 mod lab;
+mod names;
 mod policy;
 mod report;
+mod sabotage;
 mod shop;
 mod story;
+mod succession;
 mod traffic;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use drain::Signals;
 
 use self::lab::Starting;
 use self::report::Report;
+use self::sabotage::Sabotage;
 use crate::program::INTERRUPTED;
 
-/// Show the mesh: before, captured, encrypted, authorised, released.
+/// Show the mesh: captured, encrypted, authorised, released, and what becomes of traffic while its parts are replaced.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,19 +43,6 @@ pub(crate) struct DemoArgs {
     /// Where an ordinary user's labs keep their state.
     #[arg(long, env = "XDG_RUNTIME_DIR", hide = true, value_name = "DIRECTORY")]
     runtime_directory: Option<PathBuf>,
-}
-
-/// What can be broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Sabotage {
-    /// No node agent: nothing is redirected (step F2).
-    Capture,
-    /// The control plane is made to believe that nobody is captured: no tunnel, no TLS (step F3).
-    Encryption,
-    /// No control plane: policies reach nobody (step F4).
-    Policy,
-    /// Node agents that know IPv4 alone: what goes over IPv6 goes around the mesh (step F6).
-    Ipv6,
 }
 
 /// Runs the verb; success only when every check passed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kinds::annotations::{REDIRECTION, REDIRECTION_ENABLED};
+use kinds::annotations::{LEAVING, REDIRECTION, REDIRECTION_ENABLED};
 use kinds::labels::DATAPLANE_MODE;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -34,7 +34,7 @@ pub(super) async fn delete(client: &kube::Client, object: &Value) -> Result<()> 
     }
 }
 
-fn api_of(client: &kube::Client, object: &Value) -> Result<Api<DynamicObject>> {
+pub(super) fn api_of(client: &kube::Client, object: &Value) -> Result<Api<DynamicObject>> {
     let text = |key| object.get(key).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or_else(|| ("", text("apiVersion")));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")));
@@ -53,10 +53,15 @@ pub(super) async fn label(client: &kube::Client, namespace: &str, mode: Option<&
     Ok(())
 }
 
-/// Takes the mark of capture from every pod of a namespace.
-pub(super) async fn unmark(client: &kube::Client, namespace: &str) -> Result<()> {
+/// Sets or takes the mark of capture of every pod of a namespace.
+pub(super) async fn mark(client: &kube::Client, namespace: &str, state: Option<&str>) -> Result<()> {
+    annotate(client, namespace, REDIRECTION, state).await
+}
+
+/// Sets or removes an annotation of every pod of a namespace.
+pub(super) async fn annotate(client: &kube::Client, namespace: &str, key: &str, value: Option<&str>) -> Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let patch = json!({"metadata": {"annotations": {REDIRECTION: null}}});
+    let patch = json!({"metadata": {"annotations": {key: value}}});
     for pod in pods(client, namespace).await? {
         let name = pod.metadata.name.unwrap_or_default();
         api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
@@ -107,23 +112,29 @@ pub(super) fn is_captured(pod: &Pod) -> bool {
         .is_some_and(|state| state == REDIRECTION_ENABLED)
 }
 
+/// Whether the pod has left the mesh, and nothing of that is left to do.
+pub(super) fn has_left(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    !is_captured(pod) && !annotations.is_some_and(|all| all.contains_key(LEAVING))
+}
+
 /// The newest lines of a ztunnel's log.
-pub(super) async fn ztunnel_log(client: &kube::Client, node: &str) -> Result<String> {
+async fn ztunnel_log(client: &kube::Client, pod: &str) -> Result<String> {
     let api: Api<Pod> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let parameters = LogParams { tail_lines: Some(4000), ..LogParams::default() };
-    Ok(api.logs(&format!("ztunnel-{node}"), &parameters).await?)
+    Ok(api.logs(pod, &parameters).await?)
 }
 
 /// Waits until the log of a ztunnel holds a line with all of the given parts, and returns that line.
 pub(super) async fn wait_for_log(
     client: &kube::Client,
-    node: &str,
+    pod: &str,
     deadline: Duration,
     parts: &[&str],
 ) -> Result<Option<String>> {
     let start = Instant::now();
     loop {
-        let log = ztunnel_log(client, node).await?;
+        let log = ztunnel_log(client, pod).await?;
         let found = log.lines().rev().find(|line| parts.iter().all(|part| line.contains(part)));
         if found.is_some() || start.elapsed() > deadline {
             return Ok(found.map(str::to_owned));

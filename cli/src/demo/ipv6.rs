@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lab::families::Family;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -11,7 +11,7 @@ use super::cluster;
 use super::lab::{Lab, Place};
 use super::report::Report;
 use super::shop::SHOP;
-use super::traffic::{Load, LoadReport, Sniffer, probe};
+use super::traffic::{Load, LoadReport, Sniffer, try_probe};
 
 /// What the requests of this step carry: the other steps' must not be taken for it.
 const SECRET: &str = "card-over-ipv6=5500-0000-0000-0004";
@@ -28,17 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 const FRONTEND: Place<'static> = Place::Pod { namespace: SHOP, name: "frontend" };
 
-/// Tells this part of the story, from before the shop is captured until it is free again.
-pub(super) async fn show(report: &mut Report, lab: &Lab, is_sabotaged: bool) -> Result<()> {
+/// Tells this part of the story, from before the shop is captured.
+pub(super) async fn show(report: &mut Report, lab: &Lab) -> Result<()> {
     if !lab.has(Family::V6) {
         report.note("F6  Over IPv6: skipped, for this machine has no IPv6");
         return Ok(());
     }
     report.section("F6  The same over IPv6");
-    if is_sabotaged {
-        lab.withhold_ipv6_rules().await?;
-        report.note("sabotage: the node agents have no rules for IPv6");
-    }
     cluster::create(lab.client(), &service()).await?;
     answers(lab).await?;
     let mut sniffer =
@@ -70,14 +66,11 @@ pub(super) async fn show(report: &mut Report, lab: &Lab, is_sabotaged: bool) -> 
         "dst.identity=\"spiffe://cluster.local/ns/shop/sa/cart\"",
         "direction=\"inbound\"",
     ];
-    let line = cluster::wait_for_log(lab.client(), "node-2", Duration::from_secs(3), &parts).await?;
+    let line = cluster::wait_for_log(lab.client(), "ztunnel-node-2", Duration::from_secs(3), &parts).await?;
     report.check(line.is_some(), "the access log of node-2 names both identities at IPv6 addresses:");
     report.note(line.as_deref().unwrap_or("no such line"));
 
-    cluster::label(lab.client(), SHOP, None).await?;
-    let free = cluster::wait_for_pods(lab.client(), SHOP, PATIENCE, |pod| !cluster::is_captured(pod)).await;
-    cluster::delete(lab.client(), &service()).await?;
-    free.map(drop)
+    cluster::delete(lab.client(), &service()).await
 }
 
 /// A second of requests: packets that showed the secret, packets that passed unseen, and how the requests went.
@@ -95,13 +88,11 @@ async fn listen(lab: &Lab, sniffer: &mut Sniffer) -> Result<(u64, u64, LoadRepor
 async fn answers(lab: &Lab) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        // A name that nobody knows yet ends the client without a report.
-        let outcome = probe(lab, &FRONTEND, TO_CART).await;
-        match outcome {
-            Ok(report) if report.failed == 0 && report.ok > 0 => return Ok(()),
+        match try_probe(lab, &FRONTEND, TO_CART).await? {
+            Some(report) if report.failed == 0 && report.ok > 0 => return Ok(()),
             outcome if Instant::now() > deadline => {
-                let report = outcome.context("cart does not answer over IPv6")?;
-                anyhow::bail!("cart does not answer over IPv6: {}", report.summary());
+                let seen = outcome.map_or_else(|| format!("nobody knows {SERVICE}"), |report| report.summary());
+                bail!("cart does not answer over IPv6: {seen}");
             }
             _ => {}
         }

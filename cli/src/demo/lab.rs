@@ -4,26 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Api, DeleteParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use lab::fabric::NodeNetwork;
 use lab::families::{Families, Family};
 use lab::launch::{self, Options};
-use lab::mesh::{self, SYSTEM_NAMESPACE};
+use lab::mesh::SYSTEM_NAMESPACE;
 use lab::state::StateDirectory;
-use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::cluster;
 use super::report::Report;
 
 /// How many nodes the story needs.
-const NODES: u8 = 2;
+pub(super) const NODES: u8 = 2;
 /// The mesh's components are ready within this time.
-const MESH_DEADLINE: Duration = Duration::from_secs(30);
-/// Components that are taken away are gone within this time.
-const REMOVAL_DEADLINE: Duration = Duration::from_secs(15);
+pub(super) const MESH_DEADLINE: Duration = Duration::from_secs(30);
 /// The lab's name when it is kept, so that other commands find it.
 const KEPT_NAME: &str = "demo";
 
@@ -117,6 +111,11 @@ impl Lab {
         &self.client
     }
 
+    /// The families that the lab's pods have addresses of.
+    pub(super) const fn families(&self) -> Families {
+        self.families
+    }
+
     /// Whether the lab's pods have addresses of that family.
     pub(super) fn has(&self, family: Family) -> bool {
         self.families.has(family)
@@ -132,52 +131,6 @@ impl Lab {
         };
         command.args(["--", "aquifer"]).args(arguments);
         command
-    }
-
-    /// Takes the node agents away, and waits until they are gone.
-    pub(super) async fn remove_node_agents(&self) -> Result<()> {
-        self.remove_pods(|name| name.starts_with("aquifer-node-")).await
-    }
-
-    /// Puts node agents that know IPv4 alone in the place of the others, and waits until they are ready.
-    pub(super) async fn withhold_ipv6_rules(&self) -> Result<()> {
-        self.remove_node_agents().await?;
-        let is_agent = |object: &Value| object.pointer("/metadata/labels/app") == Some(&json!("aquifer-node"));
-        for mut agent in mesh::manifests(&NodeNetwork::plan(NODES, self.families)).into_iter().filter(is_agent) {
-            let environment = agent.pointer_mut("/spec/containers/0/env").and_then(Value::as_array_mut);
-            let environment = environment.context("a node agent without an environment")?;
-            environment.push(json!({"name": "AMBIENT_IPV6", "value": "false"}));
-            cluster::create(&self.client, &agent).await?;
-        }
-        cluster::wait_for_pods(&self.client, SYSTEM_NAMESPACE, MESH_DEADLINE, cluster::is_ready).await?;
-        Ok(())
-    }
-
-    /// Takes the control plane away, and waits until it is gone.
-    pub(super) async fn remove_control_plane(&self) -> Result<()> {
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        for deployment in deployments.list(&Default::default()).await? {
-            let name = deployment.metadata.name.unwrap_or_default();
-            deployments.delete(&name, &DeleteParams::default()).await?;
-        }
-        self.remove_pods(|name| name.starts_with("aquifer-controlplane")).await
-    }
-
-    async fn remove_pods(&self, is_meant: impl Fn(&str) -> bool) -> Result<()> {
-        let name_of = |pod: &k8s_openapi::api::core::v1::Pod| pod.metadata.name.clone().unwrap_or_default();
-        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        for pod in cluster::pods(&self.client, SYSTEM_NAMESPACE).await? {
-            let name = name_of(&pod);
-            if is_meant(&name)
-                && let Err(error) = api.delete(&name, &DeleteParams::default().grace_period(0)).await
-                && !matches!(&error, kube::Error::Api(status) if status.code == 404)
-            {
-                return Err(error.into());
-            }
-        }
-        cluster::wait_for_pods(&self.client, SYSTEM_NAMESPACE, REMOVAL_DEADLINE, |pod| !is_meant(&name_of(pod)))
-            .await?;
-        Ok(())
     }
 
     /// Commands for somebody who wants to see more.

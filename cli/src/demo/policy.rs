@@ -12,7 +12,7 @@ use super::shop::{self, SHOP, STREET};
 use super::{cluster, traffic};
 
 /// A policy is in force within this time, or it is not.
-const IN_FORCE: Duration = Duration::from_secs(5);
+pub(super) const IN_FORCE: Duration = Duration::from_secs(5);
 
 const FRONTEND: Place<'static> = Place::Pod { namespace: SHOP, name: "frontend" };
 const PAYMENT: Place<'static> = Place::Pod { namespace: SHOP, name: "payment" };
@@ -86,7 +86,7 @@ async fn show_one(report: &mut Report, lab: &Lab, case: &Case) -> Result<()> {
         return Ok(());
     };
     report.check(true, &format!("{who} → cart denied after {} ms", took.as_millis()));
-    let line = cluster::wait_for_log(lab.client(), "node-2", Duration::from_secs(3), &[case.reason]).await?;
+    let line = cluster::wait_for_log(lab.client(), "ztunnel-node-2", Duration::from_secs(3), &[case.reason]).await?;
     report.check(line.is_some(), &format!("logged: {}", case.reason));
     if let Some((who, place)) = &case.allowed {
         let probe = traffic::probe(lab, place, TO_CART).await?;
@@ -96,7 +96,7 @@ async fn show_one(report: &mut Report, lab: &Lab, case: &Case) -> Result<()> {
 }
 
 /// Sends a few requests at a time until all of them succeed, or all of them fail; `None` when that does not happen.
-async fn wait_until(lab: &Lab, place: &Place<'_>, wanted: bool) -> Result<Option<Duration>> {
+pub(super) async fn wait_until(lab: &Lab, place: &Place<'_>, wanted: bool) -> Result<Option<Duration>> {
     let start = Instant::now();
     loop {
         let probe = traffic::probe(lab, place, TO_CART).await?;

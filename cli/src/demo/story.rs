@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use lab::families::Family;
 use tokio::time::sleep;
 
 use super::lab::{Lab, Place};
 use super::report::Report;
+use super::sabotage::{self, Sabotage};
 use super::shop::{PODS, SHOP, SHOP_SECRET, STREET, STREET_SECRET, manifests};
-use super::traffic::{Load, LoadReport, Sniffer, Stream};
-use super::{Sabotage, cluster, ipv6, policy};
+use super::traffic::{Load, Sniffer, Stream, check_nothing_lost};
+use super::{absence, cluster, ipv6, names, policy, succession};
 
 /// The rate of each load client, in new connections per second; the checks ask for at least 200.
 const RATE: u32 = 220;
-const LOWEST_RATE: f64 = 200.0;
 /// The street is quiet.
 const STREET_RATE: u32 = 20;
 /// A labelled namespace is captured within this time.
@@ -31,32 +32,67 @@ const TO_FRONTEND: &str = "http://frontend.shop/";
 /// Tells the whole story.
 pub(super) async fn tell(report: &mut Report, lab: &Lab, sabotage: Option<Sabotage>) -> Result<()> {
     open_shop(report, lab).await?;
-    if sabotage == Some(Sabotage::Capture) {
-        lab.remove_node_agents().await?;
-        report.note("sabotage: the node agents are gone");
-    }
     let mut sniffer =
         Sniffer::start(lab, &Place::Node("node-1"), &[SHOP_SECRET, STREET_SECRET]).await.context("the eavesdropper")?;
+    let steps = Steps { lab, sabotage };
+    steps.strike(report, Sabotage::Plaintext).await?;
     before(report, lab, &mut sniffer).await?;
+    steps.mend(report, Sabotage::Plaintext).await?;
     // Opened before the label is set, closed after it is gone: through all that happens between.
     let streams = [
         ("frontend → cart", Stream::start(lab, &FRONTEND, "cart.shop:9000")?),
         ("cart → frontend", Stream::start(lab, &CART, "frontend.shop:9000")?),
     ];
+    steps.strike(report, Sabotage::Capture).await?;
     joining(report, lab).await?;
-    if sabotage == Some(Sabotage::Encryption) {
-        cluster::unmark(lab.client(), SHOP).await?;
-        report.note("sabotage: the control plane takes the shop for uncaptured");
-        sleep(Duration::from_secs(1)).await;
-    }
+    steps.mend(report, Sabotage::Capture).await?;
+    steps.strike(report, Sabotage::Encryption).await?;
     encrypted(report, lab, &mut sniffer).await?;
-    if sabotage == Some(Sabotage::Policy) {
-        lab.remove_control_plane().await?;
-        report.note("sabotage: the control plane is gone");
-    }
+    steps.mend(report, Sabotage::Encryption).await?;
+    steps.strike(report, Sabotage::Policy).await?;
     policy::show(report, lab).await?;
+    steps.mend(report, Sabotage::Policy).await?;
+    steps.strike(report, Sabotage::Release).await?;
     leaving(report, lab, &mut sniffer, streams).await?;
-    Box::pin(ipv6::show(report, lab, sabotage == Some(Sabotage::Ipv6))).await
+    steps.mend(report, Sabotage::Release).await?;
+    drop(sniffer);
+    Box::pin(steps.again(report)).await
+}
+
+/// The steps, and which of them is sabotaged.
+struct Steps<'a> {
+    lab: &'a Lab,
+    sabotage: Option<Sabotage>,
+}
+
+impl Steps<'_> {
+    /// The steps after the shop has been in the mesh and out of it: once more, and this time it stays.
+    async fn again(&self, report: &mut Report) -> Result<()> {
+        let lab = self.lab;
+        self.strike(report, Sabotage::Ipv6).await?;
+        ipv6::show(report, lab).await?;
+        self.mend(report, Sabotage::Ipv6).await?;
+        if !lab.has(Family::V6) {
+            sabotage::join(lab).await?;
+        }
+        self.strike(report, Sabotage::Names).await?;
+        names::show(report, lab).await?;
+        self.mend(report, Sabotage::Names).await?;
+        succession::show(report, lab, self.is(Sabotage::Drain)).await?;
+        absence::show(report, lab, self.is(Sabotage::Absence)).await
+    }
+
+    fn is(&self, step: Sabotage) -> bool {
+        self.sabotage == Some(step)
+    }
+
+    async fn strike(&self, report: &Report, step: Sabotage) -> Result<()> {
+        if self.is(step) { Box::pin(step.strike(report, self.lab)).await } else { Ok(()) }
+    }
+
+    async fn mend(&self, report: &Report, step: Sabotage) -> Result<()> {
+        if self.is(step) { Box::pin(step.mend(report, self.lab)).await } else { Ok(()) }
+    }
 }
 
 async fn open_shop(report: &mut Report, lab: &Lab) -> Result<()> {
@@ -110,11 +146,6 @@ async fn joining(report: &mut Report, lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn check_nothing_lost(report: &mut Report, direction: &str, load: &LoadReport) {
-    let holds = load.failed == 0 && load.ok == load.sent && load.rate() >= LOWEST_RATE;
-    report.check(holds, &format!("{direction}: {}", load.summary()));
-}
-
 /// F3: the same eavesdropper reads nothing of the shop, and still reads the street.
 async fn encrypted(report: &mut Report, lab: &Lab, sniffer: &mut Sniffer) -> Result<()> {
     report.section("F3  The same eavesdropper, now");
@@ -147,7 +178,7 @@ async fn encrypted(report: &mut Report, lab: &Lab, sniffer: &mut Sniffer) -> Res
         "dst.identity=\"spiffe://cluster.local/ns/shop/sa/cart\"",
         "direction=\"inbound\"",
     ];
-    let line = cluster::wait_for_log(lab.client(), "node-2", Duration::from_secs(3), &parts).await?;
+    let line = cluster::wait_for_log(lab.client(), "ztunnel-node-2", Duration::from_secs(3), &parts).await?;
     report.check(line.is_some(), "the access log of node-2 names both identities:");
     report.note(line.as_deref().unwrap_or("no such line"));
     Ok(())
@@ -180,16 +211,7 @@ async fn leaving(report: &mut Report, lab: &Lab, sniffer: &mut Sniffer, streams:
     report.note("Two streams that were opened before F2, their checksums compared:");
     for (direction, stream) in streams {
         let stream = stream.finish().await?;
-        let error = stream.error.map(|error| format!(": {error}")).unwrap_or_default();
-        report.check(
-            stream.whole && stream.received > 0,
-            &format!(
-                "{direction}: {} bytes came back {} in {:.0} s{error}",
-                stream.received,
-                if stream.whole { "whole" } else { "changed" },
-                stream.seconds
-            ),
-        );
+        report.check(stream.whole && stream.received > 0, &format!("{direction}: {}", stream.summary()));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::lab::{Lab, Place};
+use super::report::Report;
 use crate::sniff::Totals;
 
 /// A program in the lab that was told to stop must have said its last word within this time.
@@ -20,9 +21,14 @@ const LAST_WORD: Duration = Duration::from_secs(20);
 /// How soon a program in the lab must have begun.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 
+/// New connections per second of a load whose requests are all to succeed.
+const LOWEST_RATE: f64 = 200.0;
+
 /// What a load client reports.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct LoadReport {
+    /// Address and port of the peer.
+    pub(super) target: String,
     pub(super) sent: u64,
     pub(super) ok: u64,
     pub(super) failed: u64,
@@ -38,6 +44,11 @@ impl LoadReport {
         sent / self.sending_seconds.max(f64::EPSILON)
     }
 
+    /// Whether the peer has this address.
+    pub(super) fn leads_to(&self, address: &str) -> bool {
+        self.target.rsplit_once(':').is_some_and(|(found, _port)| found == address)
+    }
+
     /// `1,234 requests, 1 new connection each, 0 failed`, with the reasons of failures.
     pub(super) fn summary(&self) -> String {
         let reasons: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} × {reason}")).collect();
@@ -46,13 +57,30 @@ impl LoadReport {
     }
 }
 
+/// Checks that each request of a load was answered, and that there were as many as were asked for.
+pub(super) fn check_nothing_lost(report: &mut Report, direction: &str, load: &LoadReport) {
+    let holds = load.failed == 0 && load.ok == load.sent && load.rate() >= LOWEST_RATE;
+    report.check(holds, &format!("{direction}: {}", load.summary()));
+}
+
 /// What a stream client reports.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct StreamReport {
     pub(super) received: u64,
     pub(super) whole: bool,
     pub(super) error: Option<String>,
+    pub(super) longest_gap_ms: u64,
     pub(super) seconds: f64,
+}
+
+impl StreamReport {
+    /// `12345 bytes came back whole in 3 s, longest pause 20 ms`, with what went wrong.
+    pub(super) fn summary(&self) -> String {
+        let how = if self.whole { "whole" } else { "changed" };
+        let error = self.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let (bytes, seconds, pause) = (self.received, self.seconds, self.longest_gap_ms);
+        format!("{bytes} bytes came back {how} in {seconds:.0} s, longest pause {pause} ms{error}")
+    }
 }
 
 /// A program in the lab that works until its standard input closes and then prints a report.
@@ -119,6 +147,19 @@ pub(super) async fn probe(lab: &Lab, place: &Place<'_>, url: &str) -> Result<Loa
     Running::start(lab, place, &arguments)?.finish().await
 }
 
+/// As [`probe`], with `None` when nobody knows the name.
+pub(super) async fn try_probe(lab: &Lab, place: &Place<'_>, url: &str) -> Result<Option<LoadReport>> {
+    let arguments = ["echo", "client", "load", "--url", url, "--rate", "50", "--for", "100ms", "--timeout", "2s"];
+    let mut command = lab.exec(place, &arguments);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).output();
+    let output = timeout(LAST_WORD, output).await.context("a client did not end in time")??;
+    let said = String::from_utf8(output.stdout)?;
+    let report = said.lines().rev().find(|line| line.contains("\"sent\""));
+    report
+        .map(|report| serde_json::from_str(report).with_context(|| format!("a client reported {report:?}")))
+        .transpose()
+}
+
 /// A long stream whose bytes come back and are compared.
 pub(super) struct Stream(Running);
 
@@ -126,6 +167,14 @@ impl Stream {
     pub(super) fn start(lab: &Lab, place: &Place<'_>, to: &str) -> Result<Self> {
         let arguments = ["echo", "client", "stream", "--to", to, "--rate", "100", "--until-stdin-close"];
         Ok(Self(Running::start(lab, place, &arguments)?))
+    }
+
+    /// As [`Stream::start`]; returns once the connection stands.
+    pub(super) async fn open(lab: &Lab, place: &Place<'_>, to: &str) -> Result<Self> {
+        let mut stream = Self::start(lab, place, to)?;
+        let first = timeout(FIRST_WORD, stream.0.output.next_line()).await;
+        first.context("a stream did not begin in time")??.context("a stream did not begin")?;
+        Ok(stream)
     }
 
     pub(super) async fn finish(self) -> Result<StreamReport> {
