@@ -3,6 +3,7 @@
 //!
 //! What should be said is derived; it is written only where the object does not say so already.
 
+mod gateway;
 mod service_entry;
 mod waypoint;
 mod write;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use kinds::status::{IstioCondition, IstioStatus};
 use kinds::table::{self, Kind};
 use kinds::{AuthorizationPolicy, Finding, PeerAuthentication, Problem, Severity, annotations};
+use serde_json::Value;
 use types::NamespacedName;
 
 use crate::checked::Checked;
@@ -44,6 +46,8 @@ pub(crate) struct Report {
     pub(crate) condition: &'static str,
     /// What it should say; `None` takes it away.
     pub(crate) verdict: Option<Verdict>,
+    /// The addresses that the status should have, where they are other than those it has.
+    pub(crate) addresses: Option<Value>,
 }
 
 /// What became of an object.
@@ -74,13 +78,17 @@ pub(crate) fn derive(objects: &Objects, options: &Options) -> Vec<Report> {
     let reports = authorization
         .chain(authentication)
         .chain(waypoint::derive(objects))
-        .chain(service_entry::derive(objects, options));
+        .chain(service_entry::derive(objects, options))
+        .chain(gateway::derive(objects, options));
     reports.filter(|report| !report.is_said()).collect()
 }
 
 impl Report {
     /// Whether the object says already what it should.
     fn is_said(&self) -> bool {
+        if self.addresses.is_some() {
+            return false;
+        }
         let mut present = self.present.iter().filter(|condition| condition.kind == self.condition);
         let Some(verdict) = &self.verdict else { return present.next().is_none() };
         present.any(|condition| {
@@ -130,6 +138,7 @@ impl Subject {
             present,
             condition,
             verdict,
+            addresses: None,
         }
     }
 }

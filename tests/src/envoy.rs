@@ -150,13 +150,13 @@ async fn an_envoy_waypoint_gets_what_is_meant_for_its_services() {
     ];
     let labels = [("gateway.networking.k8s.io/gateway-name", "waypoint")];
     let envoy = Envoy::start(&lab, "waypoint", &labels, &Plan { services, denied, ..Plan::default() }).await;
-    // What deploys waypoints says where they are.
-    let addresses = format!(
-        "[{{\"type\":\"IPAddress\",\"value\":\"{waypoint}\"}},\
-         {{\"type\":\"Hostname\",\"value\":\"waypoint.shop.svc.cluster.local\"}}]"
-    );
-    let patch = format!("{{\"status\":{{\"addresses\":{addresses}}}}}");
-    lab.kubectl(&format!("patch gateway waypoint -n shop --subresource status --type merge -p {patch}")).await;
+    // The control plane has found the Service and says where the waypoint is.
+    lab.kubectl("wait gateway/waypoint -n shop --for=condition=Programmed --timeout=10s").await;
+    let status = lab.get("gateway waypoint -n shop").await["status"].clone();
+    let addresses = status["addresses"].as_array().unwrap();
+    for expected in [waypoint.as_str(), "waypoint.shop.svc.cluster.local"] {
+        assert!(addresses.iter().any(|address| address["value"] == expected), "{status}");
+    }
     lab.kubectl("label service cart -n shop istio.io/use-waypoint=waypoint").await;
 
     let peer = format!("peer={}", identity("frontend"));

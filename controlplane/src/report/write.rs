@@ -124,7 +124,14 @@ pub(super) fn status_patch(report: &Report, now: Timestamp) -> Value {
     let others = report.present.iter().filter(|present| present.kind != report.condition);
     let conditions: Vec<&IstioCondition> = others.chain(&new).collect();
     // With the version the patch fails if the object changed meanwhile; the next report is about that.
-    json!({"metadata": {"resourceVersion": &*report.resource_version}, "status": {"conditions": conditions}})
+    let mut patch =
+        json!({"metadata": {"resourceVersion": &*report.resource_version}, "status": {"conditions": conditions}});
+    if let (Some(addresses), Some(status)) =
+        (&report.addresses, patch.pointer_mut("/status").and_then(Value::as_object_mut))
+    {
+        status.insert("addresses".to_owned(), addresses.clone());
+    }
+    patch
 }
 
 async fn write_event(client: &Client, report: &Report, verdict: &Verdict) -> kube::Result<()> {
