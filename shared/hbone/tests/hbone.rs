@@ -1,6 +1,9 @@
 //! HBONE against independent peers: frames written by hand, and the h2 crate used directly.
 
 #[cfg(test)]
+#[path = "hbone/broken.rs"]
+mod broken;
+#[cfg(test)]
 #[path = "hbone/client.rs"]
 mod client;
 #[cfg(test)]

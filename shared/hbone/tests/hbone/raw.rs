@@ -109,6 +109,11 @@ impl Raw {
         let _ = timeout(DEADLINE, self.io.write_all(&frame)).await.expect("peer neither reads nor hangs up");
     }
 
+    /// Sends bytes that need not be a frame to a peer that may hang up over them.
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) {
+        let _ = timeout(DEADLINE, self.io.write_all(bytes)).await.expect("peer neither reads nor hangs up");
+    }
+
     pub(crate) async fn send_reset(&mut self, stream: u32, reason: u32) {
         self.send(RST_STREAM, 0, stream, &reason.to_be_bytes()).await;
     }
@@ -181,7 +186,7 @@ impl Raw {
 }
 
 /// Nine bytes of header, then the payload (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     frame.extend_from_slice(&[kind, flags]);
     frame.extend_from_slice(&stream.to_be_bytes());
