@@ -28,6 +28,8 @@ mod ipv6;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod ordinary;
+#[cfg(test)]
 mod pods;
 #[cfg(test)]
 mod policy;
@@ -35,6 +37,8 @@ mod policy;
 mod restarts;
 #[cfg(test)]
 mod rolling;
+#[cfg(test)]
+mod rotation;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
