@@ -10,7 +10,7 @@ use drain::Guard;
 use hbone::server::{Incoming, Request, Server};
 use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
-use tls::TlsStream;
+use tls::MeshStream;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use types::Identity;
@@ -65,7 +65,7 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr, 
 async fn handshake(
     lane: &Lane,
     stream: TcpStream,
-) -> Result<(Server<Tied<TlsStream<TcpStream>>>, Identity), ConnectionError> {
+) -> Result<(Server<Tied<MeshStream<TcpStream>>>, Identity), ConnectionError> {
     let workload = lane.local_workload().await?;
     let certificate = lane.shared.certificates.certificate(&workload.identity()).await?;
     let accepted = timeout(HANDSHAKE_DEADLINE, tls::accept(stream, &certificate)).await;
@@ -77,7 +77,7 @@ async fn handshake(
 }
 
 /// Moves the frames of the connection and starts a task for each stream, until the connection is over.
-async fn serve_streams(lane: &Arc<Lane>, mut server: Server<Tied<TlsStream<TcpStream>>>, tunnel: &Arc<Tunnel>) {
+async fn serve_streams(lane: &Arc<Lane>, mut server: Server<Tied<MeshStream<TcpStream>>>, tunnel: &Arc<Tunnel>) {
     let mut is_draining = false;
     let mut farewell = pin!(farewell(lane));
     loop {

@@ -9,7 +9,7 @@ use hbone::client::{Connect, handshake};
 use hbone::{Baggage, DialError, Forwarded, HboneError, TraceParent};
 use io::CopyError;
 use telemetry::traffic::Reporter;
-use tls::TlsStream;
+use tls::MeshStream;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -96,7 +96,7 @@ pub(crate) async fn shared(
 }
 
 /// Makes the connection that tunnels share: from inside the pod, proven by the pod's certificate.
-async fn dial(lane: &Lane, key: &PoolKey) -> Result<Tied<TlsStream<TcpStream>>, DialError> {
+async fn dial(lane: &Lane, key: &PoolKey) -> Result<Tied<MeshStream<TcpStream>>, DialError> {
     let deadline = Instant::now() + lane.shared.settings.hbone.dial_timeout;
     let certificate = lane.shared.certificates.certificate(&key.source).await.map_err(DialError::tls)?;
     let stream = connect::tunnel(lane, key.destination, deadline).await.map_err(DialError::connect)?;

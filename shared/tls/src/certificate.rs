@@ -72,6 +72,8 @@ impl WorkloadCertificate {
         client.alpn_protocols = vec![provider::H2.to_vec()];
         client.enable_sni = false;
         client.resumption = Resumption::disabled();
+        // Records are sealed and opened by `mesh::record`.
+        client.enable_secret_extraction = true;
 
         let verifier = ClientVerifier::new(Arc::clone(&trust), &crypto, identity.trust_domain.clone())?;
         let mut server = ServerConfig::builder_with_provider(crypto)
@@ -82,6 +84,7 @@ impl WorkloadCertificate {
         server.alpn_protocols = vec![provider::H2.to_vec()];
         // A ticket would let a peer come back after its certificate expired, and mesh clients do not resume.
         server.send_tls13_tickets = 0;
+        server.enable_secret_extraction = true;
 
         Ok(Self {
             identity,

@@ -132,7 +132,11 @@ impl TlsError {
         let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<RustlsError>()) else {
             return Self::Io(error);
         };
-        match inner {
+        Self::from_rustls(inner)
+    }
+
+    pub(crate) fn from_rustls(error: &RustlsError) -> Self {
+        match error {
             RustlsError::InvalidCertificate(reason) => Self::Peer(Refusal::from_rustls(reason)),
             RustlsError::NoCertificatesPresented => Self::Peer(Refusal::NoCertificate),
             RustlsError::AlertReceived(alert) => Self::Alert(format!("{alert:?}")),

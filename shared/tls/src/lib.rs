@@ -1,6 +1,7 @@
 //! Everything about TLS: the mutual TLS of the mesh, the TLS of control-plane connections, and the certificates of both.
 //!
-//! It is the only crate that names rustls, rcgen and x509-parser, and the only cryptography provider is aws-lc-rs.
+//! It is the only crate that names rustls, rcgen, x509-parser and aws-lc-rs, the only cryptography provider.
+//! Records of mesh connections are sealed and opened here, in place; all that rustls does for them is the handshake.
 //! It refuses to know where certificates come from, which sockets carry the bytes and what is spoken inside.
 //! Its main type is [`WorkloadCertificate`], which [`accept`] and [`connect`] prove to a peer.
 //!
@@ -23,6 +24,7 @@ mod certificate;
 mod control;
 mod error;
 mod mesh;
+mod negotiated;
 mod provider;
 mod request;
 mod revocation;
@@ -35,10 +37,11 @@ pub use authority::{Authority, AuthorityPem, ServerCertificate, SigningRequest};
 pub use certificate::WorkloadCertificate;
 pub use control::{ControlClient, ControlOptions, RootSource, connect_verified};
 pub use error::{Refusal, TlsError};
-pub use mesh::{Peer, accept, connect};
+pub use mesh::{MeshStream, Peer, accept, connect};
+pub use negotiated::Negotiated;
 pub use provider::{Alpn, KeyExchange};
 pub use request::CertificateRequest;
 pub use revocation::RevocationLists;
 pub use server::HttpsAcceptor;
-pub use stream::{Negotiated, TlsStream};
+pub use stream::TlsStream;
 pub use x509::CertificateDetails;

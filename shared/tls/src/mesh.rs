@@ -1,17 +1,27 @@
 //! Mutual TLS between workloads, as HBONE carries it.
 
+mod buffers;
+mod handshake;
+mod incoming;
+mod outgoing;
+mod record;
+mod stream;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use rustls::RootCertStore;
+use rustls::client::UnbufferedClientConnection;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::UnbufferedServerConnection;
+use rustls::{CommonState, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 use types::Identity;
 
+use self::handshake::Handshake;
+pub use self::stream::MeshStream;
 use crate::certificate::leaf_identity;
-use crate::{CertificateDetails, TlsError, TlsStream, WorkloadCertificate, provider};
+use crate::{CertificateDetails, Negotiated, TlsError, WorkloadCertificate, provider};
 
 /// Who is at the other end of a connection; proven.
 #[derive(Debug, Clone)]
@@ -39,8 +49,8 @@ pub(crate) enum Side {
 }
 
 impl Peer {
-    fn of<S>(stream: &TlsStream<S>, certificate: &WorkloadCertificate, side: Side) -> Result<Self, TlsError> {
-        let chain = stream.connection().peer_certificates().unwrap_or_default();
+    fn of(connection: &CommonState, certificate: &WorkloadCertificate, side: Side) -> Result<Self, TlsError> {
+        let chain = connection.peer_certificates().unwrap_or_default();
         let chain: Arc<[_]> = chain.iter().map(|der| der.clone().into_owned()).collect();
         let identity = leaf_identity(&chain)?;
         Ok(Self { identity, chain, trust: certificate.trust(), side, proven_at: UnixTime::now() })
@@ -76,12 +86,13 @@ impl Peer {
 ///
 /// # Errors
 /// [`TlsError`]; a client that was turned down is [`TlsError::Peer`].
-pub async fn accept<S>(stream: S, certificate: &WorkloadCertificate) -> Result<(TlsStream<S>, Peer), TlsError>
+pub async fn accept<S>(stream: S, certificate: &WorkloadCertificate) -> Result<(MeshStream<S>, Peer), TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let stream = TlsAcceptor::from(certificate.server_config()).accept(stream).await.map_err(TlsError::from_io)?;
-    established(TlsStream::new(stream), certificate, Side::Client)
+    let connection = UnbufferedServerConnection::new(certificate.server_config());
+    let connection = connection.map_err(|error| TlsError::from_rustls(&error))?;
+    establish(stream, connection, certificate, Side::Client).await
 }
 
 /// Dials a mesh server that must prove one of the expected identities; an empty list accepts nobody.
@@ -98,27 +109,36 @@ pub async fn connect<S>(
     stream: S,
     certificate: &WorkloadCertificate,
     expected: &[Identity],
-) -> Result<(TlsStream<S>, Peer), TlsError>
+) -> Result<(MeshStream<S>, Peer), TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     // The API wants a name; an address is never sent as SNI, and the verifier does not look at it.
     let nameless = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into());
-    let connector = TlsConnector::from(Arc::new(certificate.client_config(expected)));
-    let stream = connector.connect(nameless, stream).await.map_err(TlsError::from_io)?;
-    established(TlsStream::new(stream), certificate, Side::Server)
+    let connection = UnbufferedClientConnection::new(Arc::new(certificate.client_config(expected)), nameless);
+    let connection = connection.map_err(|error| TlsError::from_rustls(&error))?;
+    establish(stream, connection, certificate, Side::Server).await
 }
 
-fn established<S>(
-    stream: TlsStream<S>,
+async fn establish<S, C>(
+    mut stream: S,
+    connection: C,
     certificate: &WorkloadCertificate,
     peer: Side,
-) -> Result<(TlsStream<S>, Peer), TlsError> {
-    let alpn = stream.connection().alpn_protocol().unwrap_or_default();
+) -> Result<(MeshStream<S>, Peer), TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    C: handshake::Side,
+{
+    let mut handshake = Handshake::new(connection);
+    handshake.run(&mut stream).await?;
+    let agreed = handshake.common();
+    let alpn = agreed.alpn_protocol().unwrap_or_default();
     if alpn != provider::H2 {
         let found = String::from_utf8_lossy(alpn).into_owned();
         return Err(TlsError::Alpn { expected: "h2", found });
     }
-    let peer = Peer::of(&stream, certificate, peer)?;
-    Ok((stream, peer))
+    let (peer, negotiated) = (Peer::of(agreed, certificate, peer)?, Negotiated::of(agreed));
+    let established = handshake.finish().map_err(|error| TlsError::from_rustls(&error))?;
+    Ok((MeshStream::new(stream, established, negotiated), peer))
 }

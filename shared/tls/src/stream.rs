@@ -1,4 +1,4 @@
-//! A TLS connection as a byte stream.
+//! A control-plane connection as a byte stream.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::Negotiated;
 
 /// An established TLS connection, of either side and over any transport.
 ///
@@ -15,26 +17,9 @@ pub struct TlsStream<S> {
     inner: tokio_rustls::TlsStream<S>,
 }
 
-/// What two peers agreed on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Negotiated {
-    /// The protocol version, such as `TLSv1_3`.
-    pub version: String,
-    /// The cipher suite, such as `TLS13_AES_128_GCM_SHA256`.
-    pub cipher_suite: String,
-    /// The key exchange, such as `X25519MLKEM768`.
-    pub key_exchange: String,
-    /// The application protocol, such as `h2`; empty when none was negotiated.
-    pub alpn: String,
-}
-
 impl<S> TlsStream<S> {
     pub(crate) fn new(inner: impl Into<tokio_rustls::TlsStream<S>>) -> Self {
         Self { inner: inner.into() }
-    }
-
-    pub(crate) fn connection(&self) -> &rustls::CommonState {
-        self.inner.get_ref().1
     }
 
     /// The transport underneath.
@@ -46,22 +31,7 @@ impl<S> TlsStream<S> {
     /// What the handshake agreed on.
     #[must_use]
     pub fn negotiated(&self) -> Negotiated {
-        let connection = self.connection();
-        Negotiated {
-            version: connection.protocol_version().map(|version| format!("{version:?}")).unwrap_or_default(),
-            cipher_suite: connection
-                .negotiated_cipher_suite()
-                .map(|suite| format!("{:?}", suite.suite()))
-                .unwrap_or_default(),
-            key_exchange: connection
-                .negotiated_key_exchange_group()
-                .map(|group| format!("{:?}", group.name()))
-                .unwrap_or_default(),
-            alpn: connection
-                .alpn_protocol()
-                .map(|protocol| String::from_utf8_lossy(protocol).into_owned())
-                .unwrap_or_default(),
-        }
+        Negotiated::of(self.inner.get_ref().1)
     }
 }
 

@@ -19,6 +19,9 @@ mod mesh;
 #[path = "tls/openssl.rs"]
 mod openssl;
 #[cfg(test)]
+#[path = "tls/records.rs"]
+mod records;
+#[cfg(test)]
 #[path = "tls/revocation.rs"]
 mod revocation;
 #[cfg(test)]

@@ -18,7 +18,7 @@ const LAYERS: &[(u8, &[&str])] = &[
 
 /// Dependencies that only their owners may name, so that replacing one means changing one crate.
 const OWNERS: &[(&[&str], &[&str])] = &[
-    (&["rustls", "rustls-webpki", "tokio-rustls", "rcgen", "x509-parser"], &["tls"]),
+    (&["rustls", "rustls-webpki", "tokio-rustls", "rcgen", "x509-parser", "aws-lc-rs"], &["tls"]),
     (
         &["nix", "socket2", "libc", "netlink-packet-core", "netlink-packet-route", "netlink-sys", "rtnetlink"],
         &["linux"],

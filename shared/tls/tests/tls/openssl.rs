@@ -214,6 +214,7 @@ async fn an_openssl_server_is_dialled_and_believed() {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let (mut stream, peer) = tls::connect(stream, &client, &expected).await.unwrap();
         stream.write_all(b"over there\n").await.unwrap();
+        stream.flush().await.unwrap();
         let mut reversed = [0; 11];
         stream.read_exact(&mut reversed).await.unwrap();
         (peer.identity, reversed)

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 use tls::WorkloadCertificate;
 use tokio::io::DuplexStream;
+use tokio_rustls::client::TlsStream;
 
 /// No handshake in memory takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -173,9 +174,16 @@ pub(crate) fn old_server(shown: &Issued) -> Arc<ServerConfig> {
 /// Dials with a careless client; an alert that follows the handshake counts as failure.
 pub(crate) async fn dial_carelessly(io: DuplexStream, config: ClientConfig) -> std::io::Result<()> {
     use tokio::io::AsyncReadExt;
+    open_carelessly(io, config).await?.read(&mut [0]).await.map(drop)
+}
+
+/// Dials with a careless client and keeps the connection.
+pub(crate) async fn open_carelessly(
+    io: DuplexStream,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<DuplexStream>> {
     let name = ServerName::try_from("anything.example").unwrap();
-    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, io).await?;
-    stream.read(&mut [0]).await.map(drop)
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, io).await
 }
 
 /// Serves with a careless server; an alert that follows the handshake counts as failure.

@@ -1,0 +1,111 @@
+//! What is to be sent: sealed records, and the one that is being filled.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustls::{ContentType, Error};
+use tokio::io::AsyncWrite;
+
+use super::buffers::{Buffer, SIZE};
+use super::record::{HEADER, LARGEST_PLAINTEXT, Sealer, TRAILER};
+
+/// Kept free for what the connection itself has to say.
+const RESERVE: usize = 256;
+
+/// The sending direction; a connection whose peer has taken everything owns no buffer.
+///
+/// Writes are gathered until somebody flushes or the buffer is full: many small ones make one record and one packet.
+pub(super) struct Outgoing {
+    sealer: Sealer,
+    buffer: Option<Buffer>,
+    /// Up to here the transport has taken it.
+    sent: usize,
+    /// Up to here records are sealed.
+    sealed: usize,
+    /// Up to here the open record is filled; at `sealed` when there is none.
+    filled: usize,
+}
+
+impl Outgoing {
+    pub(super) fn new(sealer: Sealer) -> Self {
+        Self { sealer, buffer: None, sent: 0, sealed: 0, filled: 0 }
+    }
+
+    /// Whether the key has done its share.
+    pub(super) fn is_worn(&self) -> bool {
+        self.sealer.is_worn()
+    }
+
+    /// What is written from now on is sealed with another key; to be called right after [`Self::say`].
+    pub(super) fn rekey(&mut self, sealer: Sealer) {
+        self.sealer = sealer;
+    }
+
+    /// Takes what there is room for; how much.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        self.fill(bytes, SIZE - RESERVE)
+    }
+
+    /// Says something of the connection itself, behind what was written; false when there is no room for it now.
+    pub(super) fn say(&mut self, content: ContentType, bytes: &[u8]) -> Result<bool, Error> {
+        self.seal(ContentType::ApplicationData)?;
+        if self.filled + HEADER + bytes.len() + TRAILER > SIZE {
+            return Ok(false);
+        }
+        self.fill(bytes, SIZE)?;
+        self.seal(content)?;
+        Ok(true)
+    }
+
+    fn fill(&mut self, bytes: &[u8], limit: usize) -> Result<usize, Error> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.filled >= self.sealed + HEADER + LARGEST_PLAINTEXT {
+                self.seal(ContentType::ApplicationData)?;
+            }
+            let start = if self.filled == self.sealed { self.sealed + HEADER } else { self.filled };
+            let end = (self.sealed + HEADER + LARGEST_PLAINTEXT).min(limit - TRAILER);
+            let room = end.saturating_sub(start).min(rest.len());
+            let (head, tail) = rest.split_at(room);
+            let buffer = self.buffer.get_or_insert_with(Buffer::take);
+            match buffer.get_mut(start..start + room) {
+                Some(space) if room > 0 => space.copy_from_slice(head),
+                _ => break,
+            }
+            self.filled = start + room;
+            rest = tail;
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    fn seal(&mut self, content: ContentType) -> Result<(), Error> {
+        if self.filled == self.sealed {
+            return Ok(());
+        }
+        let end = self.filled + TRAILER;
+        let record = self.buffer.as_deref_mut().and_then(|buffer| buffer.get_mut(self.sealed..end));
+        self.sealer.seal(record.ok_or(Error::EncryptError)?, content)?;
+        (self.sealed, self.filled) = (end, end);
+        Ok(())
+    }
+
+    /// Seals what was written and sends all there is.
+    pub(super) fn poll_send<S>(&mut self, cx: &mut Context<'_>, transport: &mut S) -> Poll<io::Result<()>>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        self.seal(ContentType::ApplicationData).map_err(io::Error::other)?;
+        while self.sent < self.sealed {
+            let bytes = self.buffer.as_deref().and_then(|buffer| buffer.get(self.sent..self.sealed));
+            let count = ready!(Pin::new(&mut *transport).poll_write(cx, bytes.unwrap_or_default()))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += count;
+        }
+        self.buffer = None;
+        (self.sent, self.sealed, self.filled) = (0, 0, 0);
+        Poll::Ready(Ok(()))
+    }
+}
