@@ -1,4 +1,5 @@
-//! The parsers of everything that comes from outside, each as a function of bytes that must never panic.
+//! The parsers of everything that comes from outside, each as a function of bytes that must never panic, and the one
+//! thing that is only written, with a reader of its own.
 //!
 //! Beyond that each states what must hold of what it accepts, such as that writing and reading again gives the same.
 //! `replay` runs them over their corpora in every test run; the fuzzer in `engine/` looks for new inputs:
@@ -11,6 +12,7 @@ mod lookups;
 mod manifests;
 mod names;
 mod pods;
+mod proxy_headers;
 #[cfg(test)]
 mod replay;
 
@@ -24,11 +26,12 @@ pub struct Target {
 }
 
 /// All parsers.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "names", run: names::run },
     Target { name: "hbone_headers", run: headers::run },
     Target { name: "dns_message", run: lookups::run },
     Target { name: "zds_message", run: pods::run },
+    Target { name: "proxy_header", run: proxy_headers::run },
     Target { name: "xds_address", run: discovery_resources::address },
     Target { name: "xds_authorization", run: discovery_resources::authorization },
     Target { name: "manifest", run: manifests::run },
