@@ -134,6 +134,23 @@ fn outside_names_without_an_address_of_their_own_are_forwarded() {
 }
 
 #[test]
+fn endpoints_that_an_entry_lists_are_nobodys_answer() {
+    let world = World::new();
+    assert_eq!(lines(&world, "api.example.com", RecordType::A).unwrap(), ["api.example.com. A 240.240.0.1"]);
+    assert!(is_forwarded(&world, "novip.example.com"), "it has an endpoint, and is not headless for that");
+}
+
+#[test]
+fn a_wildcard_has_addresses_of_both_families_and_is_forwarded_without_any() {
+    let world = World::new();
+    let host = "www.wild.test";
+    assert_eq!(lines(&world, host, RecordType::AAAA), Some(vec![format!("{host}. AAAA 2001:2::9")]));
+    assert_eq!(lines(&world, "*.wild.test", RecordType::A).unwrap(), ["*.wild.test. A 240.240.0.9"]);
+    assert_eq!(lines(&world, host, RecordType::MX), None);
+    assert!(is_forwarded(&world, "www.novip.test"));
+}
+
+#[test]
 fn services_of_other_namespaces_that_are_not_visible_are_forwarded() {
     assert!(is_forwarded(&World::new(), "secret.bank.svc.cluster.local"));
 }

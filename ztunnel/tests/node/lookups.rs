@@ -65,6 +65,11 @@ fn addresses(answer: &Message) -> Vec<IpAddr> {
     answer.answers.iter().filter_map(ip).collect()
 }
 
+/// The IPv4 addresses that a pod is given for a name.
+pub(crate) async fn addresses_of(pod: &TestPod, host: &str) -> Vec<IpAddr> {
+    addresses(&over_udp(pod, &ask(host, RecordType::A)).await)
+}
+
 /// The server outside the mesh: counts what it is asked, and gives each kind of answer for a name.
 struct Upstream {
     asked: Arc<AtomicUsize>,

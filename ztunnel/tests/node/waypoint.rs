@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use types::{Identity, NetworkAddress};
 
+use crate::lookups;
 use crate::world::{TestPod, World, cart, is_cut, ping, rest, service_key, within};
 
 const VIP: &str = "10.96.0.7:80";
@@ -138,6 +139,31 @@ async fn a_services_waypoint_is_asked_for_what_the_application_dialled() {
     }
     let labels = ["connection_security_policy=\"mutual_tls\"", "destination_service=\"cart.shop.svc.cluster.local\""];
     assert_eq!(world.nodes[0].metric("istio_tcp_connections_closed_total", &labels), 1);
+}
+
+#[tokio::test]
+async fn hosts_below_a_wildcard_are_looked_up_and_reached_through_their_waypoint() {
+    let Some(world) = World::new().await else { return };
+    let frontend = world.pod(0, "frontend").await;
+    let (pod, asks) = waypoint(&world, "waypoint", "waypoint", 200);
+    publish(&world, &pod);
+    // As the control plane makes them of a ServiceEntry with DYNAMIC_DNS: an assigned address and no endpoints.
+    let entry = Service {
+        name: Arc::from("wild"),
+        hostname: "*.wild.example".into(),
+        waypoint: by_name(),
+        ..cart("240.240.0.9", 443)
+    };
+    world.publish_service(&entry);
+    let found = lookups::addresses_of(&frontend, "www.wild.example.").await;
+    assert_eq!(found, ["240.240.0.9".parse::<IpAddr>().unwrap()]);
+    let mut stream = frontend.connect(SocketAddr::new(found[0], 80)).await.unwrap();
+    assert_eq!(ping(&mut stream, "hello").await.unwrap(), "hello");
+    assert_eq!(asks.recv().unwrap().authority, "240.240.0.9:80");
+    drop(stream);
+    world.nodes[0].line(&["dst.service=\"*.wild.example\"", "dst.hbone_addr=240.240.0.9:80"]).await;
+    world.publish_service(&Service { waypoint: None, ..entry });
+    assert!(is_cut(&frontend, "240.240.0.9:80".parse().unwrap()).await, "without its waypoint it leads nowhere");
 }
 
 #[tokio::test]

@@ -59,7 +59,8 @@ impl World {
                 ..service(&cluster("secret", "bank"), "bank", &["10.96.1.9"])
             },
             service("api.example.com", "shop", &["240.240.0.1"]),
-            service("*.wild.test", "shop", &["240.240.0.9"]),
+            service("*.wild.test", "shop", &["240.240.0.9", "2001:2::9"]),
+            service("*.novip.test", "shop", &[]),
             service("exact.wild.test", "shop", &["240.240.0.10"]),
             service("novip.example.com", "shop", &[]),
             Service {
@@ -78,6 +79,9 @@ impl World {
         writer.upsert_workload(endpoint("one", &headless, &["10.244.1.5", "10.244.1.55", "fd00:244::5"]));
         writer.upsert_workload(endpoint("two", &headless, &["10.244.2.6"]));
         writer.upsert_workload(endpoint("shares-the-hosts-address", &headless, &["10.244.2.6"]));
+        for host in ["api.example.com", "novip.example.com", "*.wild.test"] {
+            writer.upsert_workload(endpoint(&format!("listed-{host}"), host, &["198.51.100.7"]));
+        }
         let ill = |host: &str| Workload { health: Health::Unhealthy, ..endpoint(host, host, &["10.244.3.7"]) };
         writer.upsert_workload(ill(&headless));
         writer.upsert_workload(ill(&cluster("early", "shop")));

@@ -1,6 +1,7 @@
 //! Services without addresses, and services outside the mesh.
 
 use super::*;
+use crate::fixtures::key;
 use crate::model::CidrVip;
 
 const WAYPOINT: &str = "a/waypoint.example";
@@ -39,6 +40,64 @@ fn a_name_outside_the_mesh_is_resolved_and_reached_in_plaintext_at_the_target_po
     let found = unresolved.resolved(&[ip("203.0.113.9")], &mut random(1)).unwrap();
     let Route::Tcp { destination, upstream } = found else { panic!("not in plaintext: {found:?}") };
     assert_eq!((destination, &*upstream.workload.name), (socket("203.0.113.9:8080"), "db"));
+}
+
+/// An endpoint of a ServiceEntry that lists it by address; `own` is the port map of the endpoint itself.
+fn listed(name: &str, address: &str, own: &[(u16, u16)]) -> Workload {
+    let uid = format!("Kubernetes/networking.istio.io/ServiceEntry/a/db/{address}");
+    let services = vec![(key("a/db.example"), ports(own))];
+    Workload { uid: uid.into(), services, protocol: Protocol::Tcp, ..pod("a", name, address) }
+}
+
+#[test]
+fn endpoints_that_an_entry_lists_are_reached_in_plaintext_each_at_its_own_port() {
+    let entry = service("a/db.example", "240.240.0.1");
+    let endpoints = [listed("one", "198.51.100.1", &[]), listed("two", "198.51.100.2", &[(80, 9090)])];
+    let (mut writer, view) = world(endpoints, [entry]);
+    let mut reached = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let found = resolve(&view, &client(), socket("240.240.0.1:80"), &[], &mut random(seed)).unwrap();
+        let Route::Tcp { destination, upstream } = found else { panic!("not in plaintext: {found:?}") };
+        assert_eq!(upstream.service.unwrap().hostname.as_str(), "db.example");
+        reached.insert(destination);
+    }
+    assert_eq!(reached, [socket("198.51.100.1:8080"), socket("198.51.100.2:9090")].into());
+    // One of them by its own address is itself, at any port.
+    let found = route(&view, "198.51.100.2:7").unwrap();
+    assert!(matches!(&found, Route::Tcp { destination, .. } if *destination == socket("198.51.100.2:7")), "{found:?}");
+    writer.remove("Kubernetes/networking.istio.io/ServiceEntry/a/db/198.51.100.1");
+    writer.remove("Kubernetes/networking.istio.io/ServiceEntry/a/db/198.51.100.2");
+    assert!(matches!(route(&view, "240.240.0.1:80"), Err(ResolveError::NoEndpoint { .. })), "never gone around");
+}
+
+#[test]
+fn captured_pods_that_an_entry_selects_are_reached_through_a_tunnel() {
+    let selected = endpoint("a/db.example", "selected", "10.0.0.1");
+    let outside = listed("outside", "198.51.100.1", &[]);
+    let (_writer, view) = world([selected, outside], [service("a/db.example", "240.240.0.1")]);
+    for seed in 0..20 {
+        let found = resolve(&view, &client(), socket("240.240.0.1:80"), &[], &mut random(seed)).unwrap();
+        match (name(&found), &found) {
+            ("selected", Route::Hbone { authority: asked, .. }) => assert_eq!(*asked, authority("10.0.0.1:8080")),
+            ("outside", Route::Tcp { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn hosts_below_a_wildcard_are_reached_through_their_waypoint_or_not_at_all() {
+    let (waypoint, of_the_service) = waypoint();
+    // DYNAMIC_DNS: whoever ends the tunnel finds out which host is meant, so there are no endpoints here.
+    let dynamic = service("a/*.wild.example", "240.240.0.9");
+    let behind = Service { waypoint: Some(gateway(WAYPOINT)), ..dynamic.clone() };
+    let (mut writer, view) = world([waypoint], [behind, of_the_service]);
+    let Ok(Route::Waypoint { authority: asked, service: Some(found), .. }) = route(&view, "240.240.0.9:80") else {
+        panic!("not through the waypoint")
+    };
+    assert_eq!((asked, found.hostname.as_str()), (authority("240.240.0.9:80"), "*.wild.example"));
+    writer.upsert_service(dynamic);
+    assert!(matches!(route(&view, "240.240.0.9:80"), Err(ResolveError::NoEndpoint { .. })));
 }
 
 #[test]
