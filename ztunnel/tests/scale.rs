@@ -9,6 +9,17 @@ mod churn;
 #[path = "scale/connections.rs"]
 mod connections;
 #[cfg(test)]
+#[expect(dead_code, reason = "shared with the tests of the program, which use more of it")]
+#[path = "run/control.rs"]
+mod control;
+#[cfg(test)]
+#[path = "scale/dumps.rs"]
+mod dumps;
+#[cfg(test)]
+#[expect(dead_code, reason = "shared with the tests of the program, which use more of it")]
+#[path = "run/machine.rs"]
+mod machine;
+#[cfg(test)]
 #[path = "scale/measure.rs"]
 mod measure;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use linux::NetNs;
 use linux::socket::ListenOptions;
+use tokio::time::{sleep, timeout};
 use zds::agent::Answer;
 
 use crate::world::{World, eventually, is_cut, ping, rest, within};
@@ -22,7 +23,7 @@ async fn a_pod_that_leaves_keeps_its_connections() {
     // New connections are refused as soon as the listeners are gone.
     let refused = async {
         while frontend.connect(cart.at(8081)).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
     };
     within(refused).await;
@@ -160,4 +161,39 @@ async fn what_is_no_network_namespace_is_refused() {
     assert!(matches!(answer, Answer::Refused(reason) if reason.contains("network namespace")));
     let own = NetNs::current().unwrap();
     assert_ne!(own, pod.netns);
+}
+
+/// Label sets stay for half a minute after the workload has left: a rolling update sweeps once, not once per pod.
+const SWEPT: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_workload_that_has_left_is_soon_gone_from_the_metrics() {
+    let Some(world) = World::new().await else { return };
+    let (stays, leaves) = (world.pod(0, "stays").await, world.pod(0, "leaves").await);
+    let cart = world.pod(1, "cart").await;
+    cart.echo(8080);
+    for client in [&stays, &leaves] {
+        let mut stream = client.connect(cart.at(8080)).await.unwrap();
+        assert_eq!(ping(&mut stream, "hello").await.unwrap(), "hello");
+    }
+    let has = |name: &str| {
+        let label = format!("source_workload=\"{name}-deployment\"");
+        world.nodes.iter().all(|node| node.registry.text().contains(&label))
+    };
+    eventually("both clients are counted", || has("stays") && has("leaves")).await;
+    for node in &world.nodes {
+        eventually("the connections have ended", || node.node.live_connections() == 0).await;
+        node.writer.lock().unwrap().remove(world.nodes[0].workload(&leaves).uid.as_ref());
+    }
+    let is_counted = || {
+        let label = "source_workload=\"leaves-deployment\"";
+        world.nodes.iter().any(|node| node.registry.text().contains(label))
+    };
+    let swept = async {
+        while is_counted() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(SWEPT, swept).await.expect("its label sets are gone");
+    assert!(has("stays"), "those of others stay");
 }

@@ -1,5 +1,6 @@
 //! Requests and connections that lead nowhere, as a peer sees them that speaks HBONE by itself.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use types::{Authority, Identity};
 
-use crate::world::{TestPod, World, cart as cart_service, is_cut, rest, within};
+use crate::world::{TestPod, World, cart as cart_service, eventually, is_cut, rest, within};
 
 /// A client of the mesh that is no ztunnel: it has a certificate and makes its own requests.
 async fn client(world: &World, from: &TestPod, to: &TestPod) -> Client {
@@ -126,6 +127,61 @@ async fn a_client_of_another_mesh_or_without_certificate_is_turned_away() {
     let _ = rest(&mut stream).await;
     world.nodes[1].line(&["connection failed", "handshake failed"]).await;
     assert!(peers.try_recv().is_err());
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// An empty SETTINGS frame.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// The connections of others to port 15008 of a pod that its proxy has not closed.
+fn open_tunnels(pod: &TestPod) -> usize {
+    let tables =
+        pod.netns.run(|| ["tcp", "tcp6"].map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}"))));
+    let open = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_ours = fields.get(1).is_some_and(|local| local.ends_with(":3AA0"));
+        // Established, or closed by the peer alone.
+        is_ours && matches!(fields.get(3), Some(&("01" | "08")))
+    };
+    tables.unwrap().into_iter().flatten().map(|table| table.lines().filter(open).count()).sum()
+}
+
+#[tokio::test]
+async fn broken_frames_end_their_connection_and_no_other() {
+    let Some(world) = World::new().await else { return };
+    let (raw, cart) = (world.stranger("raw"), world.pod(1, "cart").await);
+    cart.echo(8080);
+    let client = client(&world, &raw, &cart).await;
+    let mut bystander = ask(&client, &cart.at(8080).to_string()).await.unwrap().stream;
+    let certificate = world.certificate(&raw.identity());
+    let begun = [PREFACE, SETTINGS].concat();
+    let with = |frame: &[u8]| [&begun, frame].concat();
+    for (what, bytes, is_cut_off) in [
+        ("a preface that is cut off", PREFACE[..9].to_vec(), true),
+        ("no preface", b"GET / HTTP/1.1\r\nHost: cart\r\n\r\n".to_vec(), false),
+        ("HEADERS that are cut off", with(&[0, 0, 100, 1, 4, 0, 0, 0, 1, 0x82]), true),
+        ("half of a frame's head", with(&[0, 0, 100, 1]), true),
+        ("DATA that are too long", with(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]), false),
+        ("SETTINGS that are too long", with(&[0xff, 0xff, 0xff, 4, 0, 0, 0, 0, 0]), false),
+        ("HEADERS that mean nothing", with(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0xfe]), false),
+    ] {
+        let stream = raw.connect(cart.at(15008)).await.unwrap();
+        let (mut stream, _) = within(tls::connect(stream, &certificate, &[cart.identity()])).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        if is_cut_off {
+            stream.shutdown().await.unwrap();
+        }
+        let mut told = Vec::new();
+        // With or without a last word of TLS.
+        let _ = within(stream.read_to_end(&mut told)).await;
+        drop(stream);
+        bystander.write_all(b"alive").await.expect(what);
+        let mut back = [0; 5];
+        within(bystander.read_exact(&mut back)).await.expect(what);
+        assert_eq!(&back, b"alive", "{what}");
+    }
+    eventually("only the tunnel that nobody broke is left", || open_tunnels(&cart) == 1).await;
 }
 
 fn sign(authority: &tls::Authority, identity: &Identity) -> Arc<tls::WorkloadCertificate> {

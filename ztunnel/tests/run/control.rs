@@ -35,11 +35,16 @@ pub(crate) struct Control {
 impl Control {
     /// Listens on 127.0.0.1:15012 and serves a mesh of one workload and one policy.
     pub(crate) async fn start() -> Self {
+        Self::start_with(0).await
+    }
+
+    /// The same with other workloads beside the one.
+    pub(crate) async fn start_with(others: u32) -> Self {
         let authority = Authority::self_signed(&"cluster.local".parse().unwrap(), Duration::from_secs(3600)).unwrap();
         let roots_pem = authority.roots_pem().to_owned();
         let certificate = authority.issue_server(&[NAME], Duration::from_secs(3600)).unwrap();
         let acceptor = HttpsAcceptor::new(&certificate.certificate, &certificate.key, Alpn::H2).unwrap();
-        let (snapshots, served) = watch::channel(Arc::new(snapshot(1)));
+        let (snapshots, served) = watch::channel(Arc::new(large(others)));
         let server = Server::new(Options {
             snapshots: served,
             authenticate: Arc::new(|call| Box::pin(async move { authenticated(&call) })),
@@ -85,19 +90,40 @@ fn authenticated(call: &Call) -> Result<Caller, Status> {
     Ok(Caller { description: Arc::from("ztunnel"), identity: None })
 }
 
-fn snapshot(version: u64) -> Snapshot {
-    let workload = Workload {
-        uid: "testing//Pod/shop/cart".to_owned(),
-        name: "cart".to_owned(),
+/// The first snapshot with other workloads, each as long as real ones are.
+fn large(others: u32) -> Snapshot {
+    let mut snapshot = snapshot(1);
+    let others = (0..others).map(|number| {
+        let [_, high, middle, low] = number.to_be_bytes();
+        let name = format!("workload-with-a-long-name-{number:08}-5d8f9c7b6d-x2x4z");
+        cart(&name, vec![100, high, middle, low])
+    });
+    let own = cart("cart", vec![10, 244, 0, 2]);
+    let encoded = others.chain([own]).map(|workload| {
+        let (uid, address) = (workload.uid.clone(), Address { r#type: Some(address::Type::Workload(workload)) });
+        (uid, Entry::encode(proto::ADDRESS_TYPE, &address))
+    });
+    snapshot.types.insert(Arc::from(proto::ADDRESS_TYPE), Arc::new(encoded.collect()));
+    snapshot
+}
+
+fn cart(name: &str, address: Vec<u8>) -> Workload {
+    Workload {
+        uid: format!("testing//Pod/shop/{name}"),
+        name: name.to_owned(),
         namespace: "shop".to_owned(),
         service_account: "cart".to_owned(),
-        addresses: vec![vec![10, 244, 0, 2].into()],
+        addresses: vec![address.into()],
         tunnel_protocol: TunnelProtocol::Hbone.into(),
         node: "node-1".to_owned(),
         workload_name: "cart".to_owned(),
         canonical_name: "cart".to_owned(),
         ..Workload::default()
-    };
+    }
+}
+
+fn snapshot(version: u64) -> Snapshot {
+    let workload = cart("cart", vec![10, 244, 0, 2]);
     let policy = security::Authorization {
         name: "deny-all".to_owned(),
         namespace: "shop".to_owned(),
