@@ -22,6 +22,7 @@ pub mod route;
 pub mod seqpacket;
 pub mod socket;
 pub mod sysctl;
+pub mod timer;
 
 pub use error::{OperationError, errno, is_no_ipv6};
 pub use netns::NetNs;

@@ -10,12 +10,14 @@ mod init;
 mod namespaces;
 mod one;
 mod signal;
+mod usage;
 
 pub use confine::{Confinement, Mounts, Report, confine, mount_namespace_of};
 pub use inherited::inherited;
 pub use init::{Init, InitProcess};
 pub use namespaces::{NamespaceError, Namespaces, is_privileged};
 pub use signal::{PidFd, Signal, kill, kill_group, set_parent_death};
+pub use usage::{Usage, thread_usage};
 
 use std::io;
 
