@@ -173,3 +173,56 @@ fn read_number(bytes: &mut &[u8]) -> Result<u64, MalformedHistogram> {
     }
     Err(MalformedHistogram)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(micros: impl Iterator<Item = u64>) -> Histogram {
+        let mut histogram = Histogram::new();
+        micros.for_each(|micros| histogram.record(Duration::from_micros(micros)));
+        histogram
+    }
+
+    #[test]
+    fn percentiles_are_right_to_three_digits() {
+        let summary = of(1..=10_000).summary();
+        let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 0.001;
+        assert!(close(summary.p50_us, 5_000.0) && close(summary.p90_us, 9_000.0), "{summary:?}");
+        assert!(close(summary.p99_us, 9_900.0) && close(summary.p999_us, 9_990.0), "{summary:?}");
+        assert!(close(summary.max_us, 10_000.0) && close(summary.min_us, 1.0), "{summary:?}");
+        assert!(close(summary.mean_us, 5_000.5), "{summary:?}");
+        assert_eq!(summary.count, 10_000);
+    }
+
+    #[test]
+    fn a_histogram_survives_its_text() {
+        let mut histogram = of((0..50_000).map(|n| n * n % 9_000_017));
+        histogram.record(Duration::ZERO);
+        histogram.record(Duration::from_secs(100 * 3600));
+        let text = histogram.to_text();
+        let read = Histogram::from_text(&text).unwrap();
+        assert_eq!(read, histogram);
+        assert_eq!(read.summary(), histogram.summary());
+        let buckets = histogram.0.iter_recorded().count();
+        // Buckets of seconds lie millions of nanoseconds apart: four bytes for that, one for the count, four characters
+        // for three bytes.
+        assert!(text.len() < 7 * buckets, "{} characters for {buckets} buckets", text.len());
+        assert_eq!(Histogram::from_text("").unwrap(), Histogram::new());
+    }
+
+    #[test]
+    fn histograms_add_up() {
+        let mut sum = of(1..=5_000);
+        sum.add(&of(5_001..=10_000));
+        assert_eq!(sum, of(1..=10_000));
+    }
+
+    #[test]
+    fn what_is_no_histogram_is_refused() {
+        // No base64; a number that is cut off; a value without its count; a number of more than 64 bits.
+        for text in ["§", "gA", "AQ", "////////////AQ"] {
+            assert_eq!(Histogram::from_text(text), Err(MalformedHistogram), "{text}");
+        }
+    }
+}

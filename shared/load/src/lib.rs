@@ -7,13 +7,25 @@
 #![warn(missing_docs)]
 
 pub mod agent;
+mod bulk;
+mod client;
+mod grpc;
 mod histogram;
+mod idle;
+mod lane;
 mod outcome;
 mod plan;
+mod preamble;
+mod recorder;
+mod requests;
 mod run;
+mod schedule;
 pub mod server;
+mod timer;
+mod usage;
+mod watchdog;
 
 pub use histogram::{Histogram, MalformedHistogram, Summary};
 pub use outcome::{Bulk as BulkOutcome, Cpu, Failure, Latencies, Outcome};
 pub use plan::{Bulk, Connections, Direction, Idle, Kind, Mixed, Pace, Plan, PlanError, Protocol, Requests};
-pub use run::{LoadError, Phase, Progress, Run, run, start};
+pub use run::{Control, LoadError, Phase, Progress, Run, run, start};

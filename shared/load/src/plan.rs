@@ -18,7 +18,7 @@ pub struct Plan {
     pub warm_up_ms: u64,
     /// Time that is counted, in milliseconds; for [`Kind::Idle`] the longest time for which connections are held.
     pub duration_ms: u64,
-    /// How long connecting and one answer may each take, in milliseconds. Default 10,000.
+    /// How long an answer may take, with connecting where that is needed, in milliseconds. Default 10,000.
     #[serde(default = "default_timeout")]
     pub timeout_ms: u64,
 }
@@ -47,7 +47,8 @@ pub struct Requests {
     pub protocol: Protocol,
     /// Connections, 1 to 1,000.
     pub connections: u16,
-    /// Requests that may be outstanding on one connection, 1 to 1,000; more than 1 for HTTP/2 and gRPC only. Default 1.
+    /// Requests that may be outstanding on one connection, 1 to 1,000 and at most 4,000 over all connections; more than 1
+    /// for HTTP/2 and gRPC only. Default 1.
     #[serde(default = "one")]
     pub streams: u16,
     /// When requests are sent.
@@ -171,7 +172,7 @@ impl Plan {
         Duration::from_millis(self.duration_ms)
     }
 
-    /// How long connecting and one answer may each take.
+    /// How long an answer may take, with connecting where that is needed.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
@@ -204,7 +205,19 @@ impl Plan {
 }
 
 impl Requests {
-    /// Whether several requests share a connection.
+    pub(crate) fn method(&self) -> &'static str {
+        if self.request_bytes > 0 { "POST" } else { "GET" }
+    }
+
+    /// The path, with the wish for an answer of a size.
+    pub(crate) fn path_and_query(&self) -> String {
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        match self.response_bytes {
+            0 => self.path.clone(),
+            size => format!("{}{separator}size={size}", self.path),
+        }
+    }
+
     fn check(&self) -> Result<(), PlanError> {
         const MOST_BYTES: u32 = 16 << 20;
         within("connections", self.connections, 1, 1_000, "1 to 1000")?;
@@ -213,6 +226,8 @@ impl Requests {
         if !self.keep_alive {
             within("streams", self.streams, 1, 1, "1 without keep_alive")?;
         }
+        let lanes = u32::from(self.connections) * u32::from(self.streams);
+        within("connections times streams", lanes, 1, 4_000, "at most 4000")?;
         within("request_bytes", self.request_bytes, 0, MOST_BYTES, "at most 16 MiB")?;
         within("response_bytes", self.response_bytes, 0, MOST_BYTES, "at most 16 MiB")?;
         let is_printable = self.path.bytes().all(|byte| byte.is_ascii_graphic());
@@ -228,6 +243,20 @@ impl Requests {
 }
 
 impl Connections {
+    /// The same as requests of HTTP.
+    pub(crate) fn requests(&self) -> Requests {
+        Requests {
+            protocol: self.protocol,
+            connections: self.in_flight,
+            streams: 1,
+            pace: self.pace,
+            request_bytes: 0,
+            response_bytes: 1,
+            keep_alive: false,
+            path: root(),
+        }
+    }
+
     fn check(&self) -> Result<(), PlanError> {
         within("in_flight", self.in_flight, 1, 1_000, "1 to 1000")?;
         if !matches!(self.protocol, Protocol::Http1 | Protocol::Tcp) {
@@ -281,4 +310,63 @@ fn yes() -> bool {
 
 fn root() -> String {
     "/".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(kind: &str) -> Plan {
+        let text = format!(r#"{{"target": "10.0.0.1:80", "duration_ms": 1000, "kind": {kind}}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn refusal(kind: &str) -> &'static str {
+        plan(kind).check().unwrap_err().field
+    }
+
+    #[test]
+    fn a_plan_says_no_more_than_it_must() {
+        let plan =
+            plan(r#"{"type": "requests", "protocol": "http1", "connections": 16, "pace": {"fixed": {"rate": 1000}}}"#);
+        plan.check().unwrap();
+        assert_eq!((plan.timeout_ms, plan.warm_up_ms), (10_000, 0));
+        let Kind::Requests(requests) = &plan.kind else { panic!("{plan:?}") };
+        assert_eq!((requests.streams, requests.keep_alive, requests.path.as_str()), (1, true, "/"));
+        let again: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+        assert_eq!(again, plan);
+    }
+
+    #[test]
+    fn plans_out_of_bounds_name_the_field() {
+        let requests = |rest: &str| {
+            refusal(&format!(
+                r#"{{"type": "requests", "protocol": "http1", "connections": 1, "pace": "saturation", {rest}}}"#
+            ))
+        };
+        assert_eq!(requests(r#""streams": 2"#), "streams");
+        assert_eq!(requests(r#""path": "x""#), "path");
+        assert_eq!(requests(r#""path": "/a b""#), "path");
+        assert_eq!(requests(r#""response_bytes": 99999999"#), "response_bytes");
+        let connections = |protocol: &str, in_flight: u16, rate: f64| {
+            refusal(&format!(
+                r#"{{"type": "connections", "protocol": "{protocol}", "in_flight": {in_flight}, "pace": {{"fixed": {{"rate": {rate}}}}}}}"#
+            ))
+        };
+        assert_eq!(connections("grpc", 1, 1.0), "protocol");
+        assert_eq!(connections("tcp", 0, 1.0), "in_flight");
+        assert_eq!(connections("tcp", 1, 0.0), "rate");
+        assert_eq!(refusal(r#"{"type": "idle", "connections": 0}"#), "connections");
+        assert_eq!(refusal(r#"{"type": "bulk", "streams": 0, "direction": "upload"}"#), "streams");
+    }
+
+    #[test]
+    fn sizes_are_asked_for_in_the_query() {
+        let mut requests = Connections { protocol: Protocol::Http1, in_flight: 1, pace: Pace::Saturation }.requests();
+        assert_eq!(requests.path_and_query(), "/?size=1");
+        requests.path = "/a?b=c".to_owned();
+        assert_eq!(requests.path_and_query(), "/a?b=c&size=1");
+        requests.response_bytes = 0;
+        assert_eq!(requests.path_and_query(), "/a?b=c");
+    }
 }

@@ -1,19 +1,43 @@
 //! The server that plans are carried out against: HTTP/1.1, HTTP/2 without TLS, gRPC and the raw kinds on one port, told
 //! apart by the first bytes.
+//!
+//! Answers are as long as asked for (`?size=` in a path, or gRPC metadata), and nothing in them matters.
+//! Bulk connections are served on a thread of their own, so that they do not hold up answers.
+
+mod bulk;
+mod connection;
+mod http1;
+mod http2;
+mod raw;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+
+use linux::socket::{ListenOptions, listen};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use connection::Shared;
+
+/// Connections that may wait to be accepted: a generator opens a thousand at once.
+const BACKLOG: u32 = 4096;
+
+/// How long a worker waits when the system has no descriptor left.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// What to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Where to listen; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// Threads, each with connections of its own. Default 1.
+    /// Threads, at least one, each with connections of its own; the system spreads them. Default 1.
     pub threads: usize,
-    /// How long each answer is held back. Default none.
+    /// How long each answer is held back, but for the raw kinds other than ping-pong. Default none.
     pub delay: Duration,
     /// Connections at a time, over all threads; more wait to be accepted. Default 20,000.
     pub max_connections: usize,
@@ -23,6 +47,8 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    listeners: Vec<std::net::TcpListener>,
+    options: Options,
 }
 
 impl Options {
@@ -37,9 +63,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound, or the system refuses a thread.
-    pub fn bind(_options: &Options) -> io::Result<Self> {
-        todo!()
+    /// The address cannot be bound.
+    pub fn bind(options: &Options) -> io::Result<Self> {
+        let listening = ListenOptions { reuse_port: options.threads > 1, backlog: BACKLOG, ..ListenOptions::default() };
+        let first = listen(options.address, &listening)?;
+        let address = first.local_addr()?;
+        let mut listeners = vec![first];
+        for _ in 1..options.threads {
+            listeners.push(listen(address, &listening)?);
+        }
+        Ok(Self { address, listeners, options: options.clone() })
     }
 
     /// Where it listens.
@@ -48,7 +81,70 @@ impl Server {
     }
 
     /// Serves on threads of its own until `end` resolves, then closes everything.
-    pub async fn serve(self, _end: impl Future<Output = ()>) {
-        todo!()
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a thread or what a runtime needs.
+    pub async fn serve(self, end: impl Future<Output = ()>) -> io::Result<()> {
+        let (stop, stopped) = watch::channel(());
+        // Each bulk connection comes through here once.
+        let (bulk, streams) = mpsc::channel(16);
+        let shared = Arc::new(Shared {
+            delay: self.options.delay,
+            places: Arc::new(Semaphore::new(self.options.max_connections.min(Semaphore::MAX_PERMITS))),
+            bulk,
+        });
+        let mut threads = Vec::new();
+        for listener in self.listeners {
+            threads.push(spawn("load-server", stopped.clone(), work(listener, shared.clone()))?);
+        }
+        threads.push(spawn("load-server-bulk", stopped, bulk::serve(streams))?);
+        end.await;
+        drop(stop);
+        for thread in threads {
+            // Gone without a word: it has ended, too.
+            thread.await.unwrap_or(Ok(()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work` on a thread of its own until it ends or `stopped` does.
+fn spawn(
+    name: &str,
+    mut stopped: watch::Receiver<()>,
+    work: impl Future<Output = io::Result<()>> + Send + 'static,
+) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+    let (tell, told) = oneshot::channel();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let result = runtime.block_on(async {
+            tokio::select! {
+                result = work => result,
+                // Fails once the sender is gone, which is the end.
+                _ = stopped.changed() => Ok(()),
+            }
+        });
+        drop(runtime);
+        let _ = tell.send(result);
+    })?;
+    Ok(told)
+}
+
+async fn work(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let Ok(place) = shared.places.clone().acquire_owned().await else { return Ok(()) };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    connection::serve(stream, &shared).await;
+                    drop(place);
+                });
+            }
+            // The peer has gone already, or nothing is left to serve it with.
+            Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
+        }
     }
 }
