@@ -17,8 +17,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use verbs::{completion, controlplane, down, echo, exec, fetch, kubeconfig, log, logs, manifest, mtls, node, status};
-use verbs::{supervisor, up, version, ztunnel, ztunnel_config};
+use verbs::{completion, controlplane, down, echo, exec, fetch, kubeconfig, load, log, logs, manifest, mtls, node};
+use verbs::{status, supervisor, up, version, ztunnel, ztunnel_config};
 
 /// An ambient service mesh: mTLS, identity and policy for pods, without sidecars.
 #[derive(Debug, Parser)]
@@ -57,6 +57,7 @@ enum Verb {
     Manifest(manifest::ManifestArgs),
     Completion(completion::CompletionArgs),
     Echo(echo::EchoArgs),
+    Load(load::LoadArgs),
     #[command(hide = true)]
     Sniff(sniff::SniffArgs),
     #[command(hide = true)]
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         Verb::Completion(args) => completion::run(&args, Cli::command()),
         Verb::Fetch(args) => fetch::run(&args),
         Verb::Echo(args) => echo::run(args),
+        Verb::Load(args) => load::run(args),
         Verb::Sniff(args) => sniff::run(&args),
         Verb::Ztunnel => ztunnel::run(),
         Verb::Controlplane => controlplane::run(),

@@ -7,6 +7,7 @@ pub(crate) mod echo;
 pub(crate) mod exec;
 pub(crate) mod fetch;
 pub(crate) mod kubeconfig;
+pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod logs;
 pub(crate) mod manifest;
