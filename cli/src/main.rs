@@ -4,6 +4,7 @@
 //! This is the composition root: here configuration is read, logs and runtimes are made, and libraries are put together.
 
 mod admin;
+mod cni_plugin;
 mod demo;
 mod failure;
 mod kubernetes;
@@ -74,6 +75,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // Container runtimes call plugins once or twice for each pod: nothing else is set up for that.
+    if cni_plugin::is_called() {
+        return cni_plugin::run();
+    }
     let outcome = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Up(args) => up::run(&args),

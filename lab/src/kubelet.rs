@@ -9,6 +9,7 @@ pub(crate) mod environment;
 mod image;
 mod launch;
 mod log;
+mod network;
 mod node;
 mod pod;
 mod prepare;
@@ -34,6 +35,7 @@ use crate::fabric::{Node, PodAddress, PodAddresses};
 pub(crate) use container::{described, exit_code};
 pub(crate) use image::{SEARCH_PATH, is_program, locate};
 pub(crate) use launch::enter;
+pub(crate) use network::configure;
 pub(crate) use node::register;
 pub(crate) use roster::{Process, Roster};
 pub(crate) use status::time;
@@ -53,6 +55,8 @@ pub(crate) struct NodeContext {
     /// The whole lab ends.
     pub(crate) shutdown: CancellationToken,
     pub(crate) domain: String,
+    /// A directory with CNI plugins of others that make the pods' networks, in place of the lab's own.
+    pub(crate) plugins: Option<PathBuf>,
     addresses: Mutex<PodAddresses>,
 }
 
@@ -63,10 +67,10 @@ impl NodeContext {
         directory: PathBuf,
         roster: Arc<Roster>,
         config: watch::Receiver<u64>,
-        (domain, shutdown): (String, CancellationToken),
+        (domain, plugins, shutdown): (String, Option<PathBuf>, CancellationToken),
     ) -> Self {
         let addresses = Mutex::new(PodAddresses::new(&node.plan));
-        Self { client, node, directory, roster, config, shutdown, domain, addresses }
+        Self { client, node, directory, roster, config, shutdown, domain, plugins, addresses }
     }
 
     fn take_address(&self) -> Option<PodAddress> {

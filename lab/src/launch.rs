@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub detach: bool,
     /// What the lab's own processes log, as the mesh's log filter writes it.
     pub log_filter: String,
+    /// A directory with the CNI plugins `ptp` and `host-local`, to be used in place of the lab's own.
+    pub plugins: Option<PathBuf>,
 }
 
 /// What the supervisor is told.
@@ -55,8 +58,9 @@ pub(crate) struct Spec {
     pub(crate) mesh: bool,
     pub(crate) detach: bool,
     pub(crate) api: SocketAddr,
-    pub(crate) socket: std::path::PathBuf,
+    pub(crate) socket: PathBuf,
     pub(crate) log_filter: String,
+    pub(crate) plugins: Option<PathBuf>,
 }
 
 /// Why a lab does not start.
@@ -87,7 +91,7 @@ pub enum LaunchError {
     #[error("the lab's supervisor ended before the lab was up; its log is {log}")]
     Ended {
         /// Where it logs.
-        log: std::path::PathBuf,
+        log: PathBuf,
     },
     /// The kernel refused something small.
     #[error("cannot start the lab")]
@@ -138,6 +142,7 @@ fn start_claimed(options: &Options, claim: Claim) -> Result<Lab, LaunchError> {
         api,
         socket: directory.socket(),
         log_filter: options.log_filter.clone(),
+        plugins: options.plugins.clone(),
     };
     let text = serde_json::to_string(&spec).map_err(io::Error::from)?;
     let namespaces = if is_privileged() { Namespaces::AS_ROOT } else { Namespaces::ALL };

@@ -150,16 +150,25 @@ fn agent(node: &NodeNetwork) -> Value {
                     field("POD_NAME", "metadata.name"),
                     field("POD_NAMESPACE", "metadata.namespace"),
                     {"name": "POD_NETNS_DIR", "value": "/var/run/aquifer/netns"},
+                    {"name": "MOUNTED_CNI_NET_DIR", "value": "/host/etc/cni/net.d"},
+                    // The namespaces of pods are where the runtime has them.
+                    {"name": "CNI_HOST_ROOT", "value": "/"},
                 ],
                 "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8000}, "periodSeconds": 1},
                 "volumeMounts": [
                     {"name": "cni-ztunnel-sock-dir", "mountPath": "/var/run/ztunnel"},
                     {"name": "netns", "mountPath": "/var/run/aquifer/netns"},
+                    {"name": "cni-net-dir", "mountPath": "/host/etc/cni/net.d"},
+                    {"name": "cni-bin-dir", "mountPath": "/host/opt/cni/bin"},
+                    {"name": "cni-run-dir", "mountPath": "/var/run/aquifer-cni"},
                 ],
             }],
             "volumes": [
                 {"name": "cni-ztunnel-sock-dir", "hostPath": {"path": "/var/run/ztunnel", "type": "DirectoryOrCreate"}},
                 {"name": "netns", "hostPath": {"path": "/var/run/aquifer/netns", "type": "DirectoryOrCreate"}},
+                {"name": "cni-net-dir", "hostPath": {"path": "/etc/cni/net.d", "type": "DirectoryOrCreate"}},
+                {"name": "cni-bin-dir", "hostPath": {"path": "/opt/cni/bin", "type": "DirectoryOrCreate"}},
+                {"name": "cni-run-dir", "hostPath": {"path": "/var/run/aquifer-cni", "type": "DirectoryOrCreate"}},
             ],
         },
     })

@@ -181,7 +181,7 @@ async fn bring_up(spec: &Spec, listener: TcpListener, words: &Channel) -> Result
     server.provide_logs(Arc::clone(&parts.roster) as Arc<dyn api::PodLogs>);
     start_services(families, &mut parts, &client).await?;
     say(words, "nodes").await;
-    start_nodes(&mut parts, &client)?;
+    start_nodes(&mut parts, &client, spec.plugins.as_deref())?;
     let controllers = crate::controllers::run(client.clone());
     parts.others.spawn(Box::pin(controllers));
     if spec.mesh {
@@ -275,7 +275,7 @@ async fn start_services(families: Families, parts: &mut Parts, client: &api::Cli
     Ok(())
 }
 
-fn start_nodes(parts: &mut Parts, client: &api::Client) -> Result<(), SupervisorError> {
+fn start_nodes(parts: &mut Parts, client: &api::Client, plugins: Option<&Path>) -> Result<(), SupervisorError> {
     let (changes, config) = watch::channel(0);
     let counting = client.clone();
     parts.others.spawn(async move {
@@ -285,6 +285,7 @@ fn start_nodes(parts: &mut Parts, client: &api::Client) -> Result<(), Supervisor
     });
     for node in &parts.nodes {
         let name = node.plan.name.clone();
+        kubelet::configure(node, plugins).map_err(kernel("the network configuration of a node"))?;
         kubelet::register(client, &node.plan)
             .map_err(|status| SupervisorError::Refused { what: format!("Node {name}"), status })?;
         let context = NodeContext::new(
@@ -293,7 +294,7 @@ fn start_nodes(parts: &mut Parts, client: &api::Client) -> Result<(), Supervisor
             Path::new(DIRECTORY).join("pods"),
             Arc::clone(&parts.roster),
             config.clone(),
-            (DOMAIN.to_owned(), parts.shutdown.clone()),
+            (DOMAIN.to_owned(), plugins.map(Path::to_owned), parts.shutdown.clone()),
         );
         parts.kubelets.spawn(async move {
             if let Err(status) = kubelet::run(Arc::new(context)).await {

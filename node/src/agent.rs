@@ -1,6 +1,9 @@
 //! The loop that keeps each pod of the node as its labels ask: level-triggered, one task per pod at a time.
 
 mod state;
+mod steps;
+mod upkeep;
+mod welcome;
 
 pub(crate) use state::Step;
 
@@ -11,22 +14,28 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kinds::annotations::LEAVING;
 use kube::runtime::reflector::{ObjectRef, Store};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, warn};
 use types::PodUid;
 
-use crate::agent::state::{Failure, Intent, State};
+use crate::agent::state::{Intent, State};
+use crate::agent::steps::Outcome;
+use crate::agent::upkeep::{Found, inspected};
+use crate::agent::welcome::next_arrival;
 use crate::annotations::{annotation, is_enabled};
+use crate::arrivals::Arrival;
 use crate::eligibility::{Eligibility, has_ended};
-use crate::enrol::{self, EnrolError, Enrolled, Tools, addresses_of, full_name, uid_of};
+use crate::enrol::{self, Tools, addresses_of, full_name, uid_of};
 use crate::events::Events;
-use crate::find::FindError;
-use crate::linger::proxied_connections;
 use crate::redirect;
 
 /// How often pods that have left are looked at for connections that still run through ztunnel.
 const LINGER_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the rules of captured pods are compared with what they should be: a deletion lasts no longer.
+const INSPECTION_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Keeps the pods of one node as their labels ask.
 pub struct Agent {
@@ -38,21 +47,35 @@ pub struct Agent {
     /// Pods outside the mesh that were looked into for what an earlier agent may have left.
     inspected: HashSet<PodUid>,
     tasks: JoinSet<Outcome>,
-}
-
-/// How one task for one pod ended.
-struct Outcome {
-    uid: PodUid,
-    step: Step,
-    result: Result<Option<Enrolled>, EnrolError>,
+    /// Announcements of the CNI plugin; none where it is not installed.
+    arrivals: Option<mpsc::Receiver<Arrival>>,
+    /// The last comparison of rules with what they should be.
+    inspection: Option<JoinHandle<Found>>,
+    node_name: Arc<str>,
 }
 
 impl Agent {
     /// Knows no pod yet; the first pass looks at all.
     #[must_use]
     pub fn new(tools: Tools, eligibility: Eligibility, namespaces: Store<Namespace>, events: Events) -> Self {
-        let (states, inspected) = (BTreeMap::new(), HashSet::new());
-        Self { tools, eligibility, namespaces, events, states, inspected, tasks: JoinSet::new() }
+        Self {
+            tools,
+            eligibility,
+            namespaces,
+            events,
+            states: BTreeMap::new(),
+            inspected: HashSet::new(),
+            tasks: JoinSet::new(),
+            arrivals: None,
+            inspection: None,
+            node_name: Arc::from(""),
+        }
+    }
+
+    /// Lets pods in that the CNI plugin announces.
+    pub(crate) fn with_arrivals(mut self, node_name: &str, arrivals: mpsc::Receiver<Arrival>) -> Self {
+        (self.node_name, self.arrivals) = (node_name.into(), Some(arrivals));
+        self
     }
 
     /// Tells the proxies' list of pods that an earlier agent captured and that still belong into the mesh.
@@ -78,6 +101,8 @@ impl Agent {
         let mut connected = self.tools.proxies.connected();
         let mut linger = interval(LINGER_INTERVAL);
         linger.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut inspection = interval(INSPECTION_INTERVAL);
+        inspection.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.reconcile();
             let retry = self.next_retry();
@@ -95,6 +120,9 @@ impl Agent {
                 },
                 () = sleep_until(retry) => {}
                 _ = linger.tick() => self.collect_lingering(),
+                _ = inspection.tick() => self.inspect_rules(),
+                found = inspected(&mut self.inspection) => self.finish_inspection(found),
+                Some(arrival) = next_arrival(&mut self.arrivals) => self.welcome(arrival),
             }
         }
     }
@@ -134,6 +162,10 @@ impl Agent {
         if let Some(state) = self.states.get(&uid) {
             return state.next_step(&intent, now);
         }
+        if is_enabled(pod) && intent != Intent::Outside && *self.tools.proxies.connected().borrow() == 0 {
+            // An earlier agent has captured it: its proxy goes on without us, and will be told when it connects.
+            return None;
+        }
         let is_marked = is_enabled(pod)
             || annotation(pod, LEAVING).is_some()
             || (matches!(intent, Intent::Outside) && self.has_leftovers(&uid));
@@ -162,77 +194,6 @@ impl Agent {
         }
     }
 
-    fn start(&mut self, pod: &Arc<Pod>, step: Step) {
-        let uid = uid_of(pod);
-        let enrolled = self.states.get(&uid).and_then(State::enrolled).cloned();
-        let previous = self.states.remove(&uid);
-        self.states.insert(uid.clone(), State::working(previous));
-        let (tools, events, pod) = (self.tools.clone(), self.events.clone(), Arc::clone(pod));
-        self.tasks.spawn(async move {
-            let result = work(&tools, &pod, &step, enrolled).await;
-            events.report(&pod, &step, &result).await;
-            Outcome { uid, step, result }
-        });
-    }
-
-    fn finish(&mut self, outcome: Outcome) {
-        let Outcome { uid, step, result } = outcome;
-        let previous = self.states.remove(&uid);
-        let next = match (step, result) {
-            (Step::Enrol(capture), Ok(Some(enrolled))) => Some(State::Captured { enrolled, capture }),
-            (Step::Leave, Ok(Some(enrolled))) => Some(State::Lingering(enrolled)),
-            (_, Ok(_)) => None,
-            (step, Err(error)) => {
-                let failure = Failure::after(previous.as_ref(), Instant::now());
-                debug!(%uid, %error, ?step, retry_in = ?failure.delay, "a step failed");
-                Some(State::Failed { failure, enrolled: previous.and_then(State::into_enrolled) })
-            }
-        };
-        if let Some(next) = next {
-            self.states.insert(uid, next);
-        }
-    }
-
-    /// A pod whose object is gone: nothing to annotate, and its rules went with its network namespace.
-    fn forget_gone(&mut self, uid: PodUid) {
-        let Some(state) = self.states.get(&uid) else { return };
-        if state.is_working() || state.is_waiting(Instant::now()) {
-            return;
-        }
-        let addresses = state.enrolled().map(|enrolled| enrolled.addresses.clone()).unwrap_or_default();
-        let previous = self.states.remove(&uid);
-        self.states.insert(uid.clone(), State::working(previous));
-        let tools = self.tools.clone();
-        self.tasks.spawn(async move {
-            let result = enrol::forget(&tools, &uid, &addresses).await.map(|()| None);
-            Outcome { uid, step: Step::Forget, result }
-        });
-    }
-
-    /// Takes the last rules out of pods none of whose connections runs through ztunnel any more.
-    fn collect_lingering(&mut self) {
-        let families = self.tools.families.clone();
-        self.states.retain(|uid, state| {
-            let State::Lingering(enrolled) = state else { return true };
-            match proxied_connections(&enrolled.netns) {
-                Ok(0) => {
-                    if let Err(error) = redirect::remove(&enrolled.netns, &families) {
-                        warn!(%uid, %error, "removing the last rules of a pod failed");
-                    }
-                    false
-                }
-                Ok(connections) => {
-                    debug!(%uid, connections, "a pod that left still has connections through ztunnel");
-                    true
-                }
-                Err(error) => {
-                    warn!(%uid, %error, "a pod that left cannot be looked into");
-                    true
-                }
-            }
-        });
-    }
-
     /// A proxy has connected or gone: what failed for want of one may work now.
     fn retry_now(&mut self) {
         let now = Instant::now();
@@ -245,37 +206,5 @@ impl Agent {
         // Without failures only a change wakes the loop; a minute later it looks again all the same.
         let idle = Instant::now() + Duration::from_secs(60);
         self.states.values().filter_map(State::retry_time).min().map_or(idle, |retry| retry.min(idle))
-    }
-}
-
-async fn work(
-    tools: &Tools,
-    pod: &Pod,
-    step: &Step,
-    enrolled: Option<Enrolled>,
-) -> Result<Option<Enrolled>, EnrolError> {
-    match step {
-        Step::Enrol(capture) => enrol::enrol(tools, pod, capture).await.map(Some),
-        Step::Leave => {
-            // An earlier agent may have captured it; then everything is read from the pod.
-            let enrolled = match enrolled {
-                Some(enrolled) => enrolled,
-                None => match tools.netns.open(uid_of(pod).as_str()) {
-                    Ok(netns) => Enrolled { netns, addresses: addresses_of(pod) },
-                    // Without a network namespace there are no rules to take out.
-                    Err(FindError::Absent { .. }) => {
-                        enrol::forget(tools, &uid_of(pod), &addresses_of(pod)).await?;
-                        return enrol::unmark(tools, pod).await.map(|()| None);
-                    }
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            enrol::leave(tools, pod, &enrolled).await?;
-            Ok(Some(enrolled))
-        }
-        Step::Forget => {
-            let addresses = enrolled.map_or_else(|| addresses_of(pod), |enrolled| enrolled.addresses);
-            enrol::forget(tools, &uid_of(pod), &addresses).await.map(|()| None)
-        }
     }
 }

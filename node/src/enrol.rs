@@ -11,18 +11,21 @@ use kinds::annotations::TOLD;
 use kube::runtime::reflector::{ObjectRef, Store};
 use linux::netns::NetNs;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info};
 use types::PodUid;
 use zds::WorkloadInfo;
 
 use crate::annotations::{self, annotation};
-use crate::eligibility::Capture;
+use crate::eligibility::{Capture, has_ended};
 use crate::find::{FindError, NetnsSource};
 use crate::host::ProbeBypass;
 use crate::proxies::{HandOverError, Proxies};
 use crate::redirect;
 use crate::rules::FamilyRules;
+
+/// How long a new pod waits before it is handed over again after its proxy went away.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the steps work with.
 #[derive(Clone)]
@@ -103,12 +106,67 @@ pub async fn enrol(tools: &Tools, pod: &Pod, capture: &Capture) -> Result<Enroll
     let netns = tools.netns.open(uid.as_str())?;
     tools.proxies.add(uid.clone(), info_of(pod), netns.clone()).await?;
     tools.bypass.add(&uid, &addresses).map_err(EnrolError::kernel("adding the pod to the probe bypass"))?;
-    redirect::install(&netns, &tools.families, capture).map_err(EnrolError::kernel("installing the redirect rules"))?;
+    // An agent that starts again leaves alone what an earlier one has put in place.
+    if !redirect::is_intact(&netns, &tools.families, capture).unwrap_or(false) {
+        redirect::install(&netns, &tools.families, capture)
+            .map_err(EnrolError::kernel("installing the redirect rules"))?;
+    }
     if !annotations::is_enabled(pod) {
         annotations::mark_enabled(&tools.client, pod).await.map_err(EnrolError::annotate)?;
     }
     info!(pod = %full_name(pod), "captured");
     Ok(Enrolled { netns, addresses })
+}
+
+/// Brings a new pod, in which nothing runs yet, into the mesh: with rules first, so that nothing it will ever send can
+/// pass them by.
+///
+/// Waits, without end, for a proxy to be connected and to take the pod.
+///
+/// # Errors
+/// The step that failed; [`dismiss`] undoes what was done.
+pub async fn admit(tools: &Tools, pod: &Pod, capture: &Capture, new: &Enrolled) -> Result<(), EnrolError> {
+    let uid = uid_of(pod);
+    redirect::install(&new.netns, &tools.families, capture)
+        .map_err(EnrolError::kernel("installing the redirect rules"))?;
+    let mut connected = tools.proxies.connected();
+    loop {
+        // The sender lives as long as `tools.proxies`.
+        let _ = connected.wait_for(|count| *count > 0).await;
+        match tools.proxies.add(uid.clone(), info_of(pod), new.netns.clone()).await {
+            Ok(()) => break,
+            Err(HandOverError::NoProxy | HandOverError::NoAnswer) => sleep(HAND_OVER_PAUSE).await,
+            Err(refused @ HandOverError::Refused(_)) => return Err(refused.into()),
+        }
+    }
+    if capture.lookups {
+        // Now that somebody answers lookups in the pod, they can be redirected.
+        redirect::install(&new.netns, &tools.families, capture)
+            .map_err(EnrolError::kernel("redirecting name lookups"))?;
+    }
+    tools.bypass.add(&uid, &new.addresses).map_err(EnrolError::kernel("adding the pod to the probe bypass"))?;
+    if !annotations::is_enabled(pod) {
+        annotations::mark_enabled(&tools.client, pod).await.map_err(EnrolError::annotate)?;
+    }
+    info!(pod = %full_name(pod), "captured before its start");
+    Ok(())
+}
+
+/// Undoes a failed [`admit`]; the rules go with the network namespace, which the runtime takes away.
+///
+/// # Errors
+/// The kernel's.
+pub async fn dismiss(tools: &Tools, pod: &Pod, new: &Enrolled) -> Result<(), EnrolError> {
+    forget(tools, &uid_of(pod), &new.addresses).await
+}
+
+/// Puts the rules of a captured pod back.
+///
+/// # Errors
+/// The kernel's.
+pub fn repair(tools: &Tools, capture: &Capture, enrolled: &Enrolled) -> Result<(), EnrolError> {
+    redirect::install(&enrolled.netns, &tools.families, capture)
+        .map_err(EnrolError::kernel("putting back the redirect rules"))
 }
 
 /// Takes a running pod out of the mesh; connections that run through ztunnel go on until they end.
@@ -198,7 +256,7 @@ pub fn info_of(pod: &Pod) -> WorkloadInfo {
     }
 }
 
-/// The pod's addresses; those that do not parse are left out.
+/// The pod's addresses, sorted; those that do not parse are left out.
 #[must_use]
 pub fn addresses_of(pod: &Pod) -> Vec<IpAddr> {
     let Some(status) = &pod.status else { return Vec::new() };
@@ -207,7 +265,16 @@ pub fn addresses_of(pod: &Pod) -> Vec<IpAddr> {
     if addresses.is_empty() {
         addresses.extend(status.pod_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok()));
     }
+    // The order of the families is nobody's concern here.
+    addresses.sort_unstable();
     addresses
+}
+
+/// The pods that are marked as captured, with their addresses.
+#[must_use]
+pub fn captured_addresses(pods: &Store<Pod>) -> Vec<(PodUid, Vec<IpAddr>)> {
+    let captured = pods.state().into_iter().filter(|pod| annotations::is_enabled(pod) && !has_ended(pod));
+    captured.map(|pod| (uid_of(&pod), addresses_of(&pod))).collect()
 }
 
 /// `namespace/name`, for logs.

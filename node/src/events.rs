@@ -6,6 +6,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tracing::{debug, warn};
 
 use crate::agent::Step;
+use crate::annotations::is_enabled;
 use crate::enrol::{EnrolError, Enrolled, full_name};
 use crate::observe::AgentMetrics;
 
@@ -32,17 +33,20 @@ impl Events {
     /// Reports how a step went. An Event that cannot be written is only logged: the mesh goes on without.
     pub(crate) async fn report(&self, pod: &Pod, step: &Step, result: &Result<Option<Enrolled>, EnrolError>) {
         self.metrics.reconcile_events.with(&[kind(step, result.is_ok())]).increment();
+        if matches!(step, Step::Enrol(_)) && result.is_ok() && is_enabled(pod) {
+            // An agent that started again has found everything in place.
+            return;
+        }
         let Some((type_, reason, note)) = describe(step, result) else { return };
         if type_ == EventType::Warning {
-            warn!(pod = %full_name(pod), note, "a step failed and is tried again");
+            warn!(pod = %full_name(pod), note, "something was not as it should be");
         }
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: action(step).to_owned(),
-            secondary: None,
-        };
+        self.publish(pod, type_, reason, (action(step), note)).await;
+    }
+
+    async fn publish(&self, pod: &Pod, type_: EventType, reason: &str, (action, note): (&str, String)) {
+        let (reason, action) = (reason.to_owned(), action.to_owned());
+        let event = Event { type_, reason, note: Some(note), action, secondary: None };
         if let Err(error) = self.recorder.publish(&event, &pod.object_ref(&())).await {
             debug!(pod = %full_name(pod), %error, "the event was not written");
         }
@@ -51,6 +55,16 @@ impl Events {
 
 fn describe(step: &Step, result: &Result<Option<Enrolled>, EnrolError>) -> Option<(EventType, &'static str, String)> {
     match (step, result) {
+        (Step::Admit(_), Ok(_)) => {
+            Some((EventType::Normal, "Captured", "all connections of the pod go through ztunnel".to_owned()))
+        }
+        // The kubelet tells of it, with the same words and the pod's sandbox.
+        (Step::Admit(_), Err(_)) => None,
+        (Step::Repair(_), Ok(_)) => Some((
+            EventType::Warning,
+            "RulesRepaired",
+            "somebody had changed the pod's redirect rules; they are as they were".to_owned(),
+        )),
         (Step::Enrol(_), Ok(_)) => {
             Some((EventType::Normal, "Captured", "new connections of the pod go through ztunnel".to_owned()))
         }
@@ -58,20 +72,26 @@ fn describe(step: &Step, result: &Result<Option<Enrolled>, EnrolError>) -> Optio
             Some((EventType::Normal, "Released", "new connections of the pod bypass the mesh".to_owned()))
         }
         (Step::Forget, Ok(_)) => None,
-        (Step::Enrol(_), Err(error)) => Some((EventType::Warning, "CaptureFailed", with_causes(error))),
+        (Step::Enrol(_) | Step::Repair(_), Err(error)) => {
+            Some((EventType::Warning, "CaptureFailed", with_causes(error)))
+        }
         (Step::Leave | Step::Forget, Err(error)) => Some((EventType::Warning, "ReleaseFailed", with_causes(error))),
     }
 }
 
 fn action(step: &Step) -> &'static str {
     match step {
-        Step::Enrol(_) => "Capture",
+        Step::Enrol(_) | Step::Admit(_) | Step::Repair(_) => "Capture",
         Step::Leave | Step::Forget => "Release",
     }
 }
 
 fn kind(step: &Step, is_ok: bool) -> &'static str {
     match (step, is_ok) {
+        (Step::Repair(_), true) => "repair",
+        (Step::Repair(_), false) => "repair_failed",
+        (Step::Admit(_), true) => "admit",
+        (Step::Admit(_), false) => "admit_failed",
         (Step::Enrol(_), true) => "capture",
         (Step::Enrol(_), false) => "capture_failed",
         (Step::Leave, true) => "release",
@@ -82,7 +102,7 @@ fn kind(step: &Step, is_ok: bool) -> &'static str {
 }
 
 /// The error with all its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,9 +1,10 @@
 //! The node's own rules: connections that its probes make to captured pods bypass the mesh.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use linux::nft::{self, Change, Element, Family};
+use linux::nft::{self, Change, Element, Family, LiveChain};
 use types::PodUid;
 
 use crate::rules::{FamilyRules, HOST_TABLE, host_table};
@@ -15,13 +16,53 @@ pub struct ProbeBypass {
 }
 
 impl ProbeBypass {
-    /// Puts the node's table in place, with empty sets: whoever starts refills them.
+    /// Puts the node's table in place with the addresses of these pods, in one step: the probes of a pod that an
+    /// earlier agent captured are never without it, and what belongs to no pod any more is gone.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn install(families: Vec<FamilyRules>) -> io::Result<Self> {
-        nft::apply(&[Change::ReplaceTable(host_table(&families))])?;
-        Ok(Self { families })
+    pub fn install(families: Vec<FamilyRules>, pods: &[(PodUid, Vec<IpAddr>)]) -> io::Result<Self> {
+        let bypass = Self { families };
+        bypass.replace(pods)?;
+        Ok(bypass)
+    }
+
+    /// Puts the table anew, with the addresses of these pods alone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn replace(&self, pods: &[(PodUid, Vec<IpAddr>)]) -> io::Result<()> {
+        let mut changes = vec![Change::ReplaceTable(host_table(&self.families))];
+        changes.extend(pods.iter().flat_map(|(uid, addresses)| self.additions(uid, addresses)));
+        nft::apply(&changes)
+    }
+
+    /// Whether the rules are there, and the sets hold the addresses of these pods alone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_intact(&self, pods: &[(PodUid, Vec<IpAddr>)]) -> io::Result<bool> {
+        let live = nft::chains(Family::Inet, HOST_TABLE)?;
+        let wanted = host_table(&self.families);
+        let same_rules = |chain: &LiveChain| {
+            wanted.chains.iter().any(|wanted| {
+                wanted.name == chain.name && chain.rules.iter().eq(wanted.rules.iter().map(|rule| &rule.comment))
+            })
+        };
+        if live.len() != wanted.chains.len() || !live.iter().all(same_rules) {
+            return Ok(false);
+        }
+        for family in &self.families {
+            let live = nft::set_elements(Family::Inet, HOST_TABLE, family.probe_set())?;
+            let found: BTreeSet<IpAddr> = live.into_iter().map(|element| element.address).collect();
+            let all = pods.iter().flat_map(|(_, addresses)| addresses);
+            let wanted: BTreeSet<IpAddr> =
+                all.filter(|ip| ip.is_ipv4() == family.loopback.is_ipv4()).copied().collect();
+            if found != wanted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Lets probes of these addresses pass.
@@ -29,19 +70,19 @@ impl ProbeBypass {
     /// # Errors
     /// The kernel's.
     pub fn add(&self, uid: &PodUid, addresses: &[IpAddr]) -> io::Result<()> {
-        let changes: Vec<Change> = self
-            .by_set(addresses)
+        nft::apply(&self.additions(uid, addresses))
+    }
+
+    fn additions(&self, uid: &PodUid, addresses: &[IpAddr]) -> Vec<Change> {
+        let element = |address| Element { address, comment: Some(uid.to_string()) };
+        self.by_set(addresses)
             .map(|(set, addresses)| Change::AddElements {
                 family: Family::Inet,
                 table: HOST_TABLE.to_owned(),
                 set: set.to_owned(),
-                elements: addresses
-                    .into_iter()
-                    .map(|address| Element { address, comment: Some(uid.to_string()) })
-                    .collect(),
+                elements: addresses.into_iter().map(element).collect(),
             })
-            .collect();
-        nft::apply(&changes)
+            .collect()
     }
 
     /// Forgets these addresses, but for those that belong to another pod by now.

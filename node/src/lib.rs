@@ -6,13 +6,17 @@
 
 pub mod agent;
 pub mod annotations;
+mod arrivals;
 pub mod eligibility;
 pub mod enrol;
 pub mod events;
 pub mod find;
 pub mod host;
+pub mod install;
 pub mod linger;
 pub mod observe;
+pub mod plugin;
+mod plugin_host;
 pub mod proxies;
 pub mod redirect;
 pub mod rules;
@@ -27,12 +31,14 @@ use tracing::info;
 use zds::agent::Listener;
 
 use crate::agent::Agent;
+use crate::arrivals::Knowledge;
 use crate::eligibility::Eligibility;
 use crate::enrol::Tools;
 use crate::events::Events;
 use crate::find::NetnsSource;
 use crate::host::ProbeBypass;
 use crate::observe::{AgentMetrics, observe};
+use crate::plugin_host::PluginHost;
 use crate::proxies::Proxies;
 use crate::rules::FamilyRules;
 
@@ -59,6 +65,15 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
+    /// The socket for the CNI plugin.
+    #[error("cannot listen for the CNI plugin at {path}")]
+    PluginSocket {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The socket for ztunnel.
     #[error("cannot listen for ztunnel at {path}")]
     Socket {
@@ -78,7 +93,7 @@ pub enum NodeError {
 /// The API, the socket or the kernel cannot be used at start.
 pub async fn run(config: Config, drain: drain::Watch) -> Result<(), NodeError> {
     let client = kube::Client::try_default().await.map_err(|error| NodeError::Kubernetes(Box::new(error)))?;
-    run_with(config, client, drain).await
+    Box::pin(run_with(config, client, drain)).await
 }
 
 /// [`run`] with a given way to the API.
@@ -90,12 +105,13 @@ pub async fn run_with(config: Config, client: kube::Client, drain: drain::Watch)
     let metrics = AgentMetrics::new(&registry);
     let readiness = Readiness::new();
     let started = readiness.task("agent");
+    let installed = config.plugin.as_ref().map(|_| readiness.task("CNI plugin"));
     let ports = [config.monitoring_port, config.health_port];
     tokio::select! {
         outcome = observe(registry, readiness, ports, drain.clone()) => outcome.map_err(|source| {
             NodeError::Observe { monitoring: config.monitoring_port, health: config.health_port, source }
         }),
-        outcome = work(&config, client, metrics, started, drain) => outcome,
+        outcome = Box::pin(work(&config, client, metrics, (started, installed), drain)) => outcome,
     }
 }
 
@@ -103,7 +119,7 @@ async fn work(
     config: &Config,
     client: kube::Client,
     metrics: AgentMetrics,
-    started: drain::Task,
+    (started, installed): (drain::Task, Option<drain::Task>),
     drain: drain::Watch,
 ) -> Result<(), NodeError> {
     let mut tasks = JoinSet::new();
@@ -119,7 +135,7 @@ async fn work(
     }
 
     let families = families(config);
-    let bypass = ProbeBypass::install(families.clone()).map_err(NodeError::Rules)?;
+    let bypass = ProbeBypass::install(families.clone(), &enrol::captured_addresses(&pods)).map_err(NodeError::Rules)?;
     let proxies = Proxies::default();
     let tools = Tools {
         client: client.clone(),
@@ -131,16 +147,37 @@ async fn work(
         families,
         told_deadline: config.leaving_timeout,
     };
-    let events = Events::new(client, &config.node_name, metrics);
-    let agent = Agent::new(tools, eligibility(config), namespaces, events);
-
+    let events = Events::new(client.clone(), &config.node_name, metrics);
+    let knowledge = Knowledge {
+        client: client.clone(),
+        pods: tools.pods.clone(),
+        namespaces: namespaces.clone(),
+        changes: tools.changes.clone(),
+        eligibility: eligibility(config),
+    };
+    let mut agent = Agent::new(tools, eligibility(config), namespaces, events);
     agent.remember_captured();
+    let plugin = match (&config.plugin, installed) {
+        (Some(plugin), Some(installed)) => {
+            let (host, arrivals) = PluginHost::open(config, plugin, knowledge)?;
+            agent = agent.with_arrivals(&config.node_name, arrivals);
+            Some((host, installed))
+        }
+        _ => None,
+    };
     let failed = |source| NodeError::Socket { path: config.socket.clone(), source };
     let listener = Listener::bind(&config.socket).map_err(failed)?;
     started.complete();
     info!(node = config.node_name, socket = %config.socket.display(), "node agent ready");
+    let serve_plugin = async {
+        match plugin {
+            Some((host, installed)) => Box::pin(host.run(client, installed, &drain)).await,
+            None => drain.draining().await,
+        }
+    };
     tokio::select! {
-        () = agent.run(drain.draining()) => Ok(()),
+        // What the plugin leaves on the host is dealt with after the agent's last step.
+        ((), ()) = async { tokio::join!(agent.run(drain.draining()), serve_plugin) } => Ok(()),
         served = proxies.serve(listener) => {
             Err(failed(served.err().unwrap_or_else(|| std::io::Error::other("the listener ended"))))
         }

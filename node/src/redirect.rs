@@ -3,7 +3,7 @@
 use std::io;
 
 use linux::netns::NetNs;
-use linux::nft::{self, Change, Family};
+use linux::nft::{self, Change, Family, LiveChain, Table};
 use linux::{Prefix, route, sysctl};
 
 use crate::eligibility::Capture;
@@ -46,6 +46,54 @@ pub fn release(netns: &NetNs) -> io::Result<()> {
 /// The kernel's.
 pub fn is_present(netns: &NetNs) -> io::Result<bool> {
     netns.run(|| nft::has_table(Family::Inet, POD_TABLE))?
+}
+
+/// Whether the rules and routes of a captured pod are all there, as far as their order and comments tell.
+///
+/// Rules with and without redirected lookups both count, for ztunnel may have begun or ceased to answer them since.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_intact(netns: &NetNs, families: &[FamilyRules], capture: &Capture) -> io::Result<bool> {
+    netns.run(|| {
+        let live = nft::chains(Family::Inet, POD_TABLE)?;
+        if !lookups_of(families, capture).any(|lookups| is_same(&live, &rules::pod_table(families, capture, &lookups)))
+        {
+            return Ok(false);
+        }
+        for is_ipv6 in routed(families, |disabled| disabled == "0") {
+            let has_route = route::list(is_ipv6, ROUTE_TABLE)?.iter().any(|route| route.kind == route::Kind::Local);
+            let own = return_rule(is_ipv6);
+            let has_rule =
+                route::rules(is_ipv6)?.iter().any(|rule| rule.priority == own.priority && rule.mark == own.mark);
+            if !has_route || !has_rule {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?
+}
+
+/// Every set of families whose lookups may be redirected.
+fn lookups_of(families: &[FamilyRules], capture: &Capture) -> impl Iterator<Item = Vec<FamilyRules>> {
+    let count = if capture.lookups { families.len() } else { 0 };
+    (0..1_u32 << count).map(move |chosen| {
+        (0..).zip(families).filter(|(index, _)| chosen & (1 << index) != 0).map(|(_, family)| *family).collect()
+    })
+}
+
+fn is_same(live: &[LiveChain], table: &Table) -> bool {
+    let name = |chain: &LiveChain| chain.name.clone();
+    let mut live: Vec<&LiveChain> = live.iter().collect();
+    live.sort_by_key(|chain| name(chain));
+    let mut wanted: Vec<_> = table.chains.iter().collect();
+    wanted.sort_by_key(|chain| chain.name.clone());
+    live.len() == wanted.len()
+        && live.iter().zip(wanted).all(|(live, wanted)| {
+            live.name == wanted.name
+                && live.hook == wanted.base.as_ref().map(|base| (base.hook, base.priority))
+                && live.rules.iter().eq(wanted.rules.iter().map(|rule| &rule.comment))
+        })
 }
 
 /// Takes everything out: for a pod none of whose connections runs through ztunnel any more.

@@ -57,6 +57,7 @@ impl Starting {
             mesh: true,
             detach: keep,
             log_filter: "info".to_owned(),
+            plugins: None,
         };
         Ok(Self { lab: launch::start(&options)?, keep })
     }

@@ -126,7 +126,7 @@ mod tests {
         let of_kind = |kind: &'static str| objects.iter().filter(move |object| text(object, "/kind") == kind);
         let accounts: Vec<&str> = of_kind("ServiceAccount").map(|object| text(object, "/metadata/name")).collect();
         let bindings: Vec<&Value> = of_kind("ClusterRoleBinding").chain(of_kind("RoleBinding")).collect();
-        assert_eq!(bindings.len(), 3);
+        assert_eq!(bindings.len(), 4);
         for binding in bindings {
             assert!(accounts.contains(&text(binding, "/subjects/0/name")), "{binding}");
         }

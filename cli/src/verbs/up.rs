@@ -1,5 +1,6 @@
 //! `aquifer up`: starts a lab.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -52,6 +53,10 @@ pub(crate) struct UpArgs {
     /// What the lab's own processes log.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
+    /// Make the pods' networks with the CNI plugins `ptp` and `host-local` from this directory, such as /usr/lib/cni,
+    /// in place of the lab's own.
+    #[arg(long, value_name = "DIR")]
+    cni_plugins: Option<PathBuf>,
 }
 
 /// Which addresses a lab has.
@@ -86,6 +91,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<ExitCode> {
         mesh: !args.without_mesh,
         detach: args.detach,
         log_filter: args.log.clone(),
+        plugins: args.cni_plugins.clone(),
     };
     let mut lab = launch::start(&options)?;
     command_runtime()?.block_on(async {

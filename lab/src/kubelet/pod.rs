@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::NodeContext;
 use super::container::Job;
+use super::network::Attached;
 use super::restarts::RestartPolicy;
 use super::roster::Place;
 use super::sandbox::Sandbox;
@@ -91,9 +92,9 @@ impl PodTask {
         let (namespace, name, uid) = identity(&pod);
         let directory = self.shared.directory.join(&uid);
         if !super::status::is_terminal(&pod)
-            && let Some(sandbox) = self.make_sandbox(&pod, &uid).await
+            && let Some(attached) = self.make_network(&pod).await
         {
-            let mut life = self.begin(&pod, &sandbox, &directory);
+            let mut life = self.begin(&pod, &attached.sandbox, &directory);
             if let Err(error) = write_etc(&life.context, &pod) {
                 life.context.record(EventType::Warning, "FailedCreatePodSandBox", &error.to_string());
             }
@@ -101,7 +102,7 @@ impl PodTask {
             self.live(&mut life).await;
             life.keeper.close();
             drop(life);
-            self.remove_sandbox(sandbox).await;
+            attached.remove(&self.shared).await;
         }
         // No deadline: a pod that has ended stays until somebody deletes it.
         self.ending().await;
@@ -270,39 +271,22 @@ impl PodTask {
     }
 
     /// Makes the pod's network, and tries again when that fails. `None` when the pod ends before.
-    async fn make_sandbox(&mut self, pod: &Arc<Pod>, uid: &str) -> Option<Sandbox> {
+    async fn make_network(&mut self, pod: &Arc<Pod>) -> Option<Attached> {
         if is_on_host_network(pod) {
-            return Some(Sandbox::of_host(&self.shared.node));
+            return Some(Attached::to_host(&self.shared.node));
         }
         loop {
-            let failed = match self.shared.take_address() {
-                None => "every address of the node's pod range is in use".to_owned(),
-                Some(address) => {
-                    let (shared, uid) = (Arc::clone(&self.shared), uid.to_owned());
-                    let created =
-                        tokio::task::spawn_blocking(move || Sandbox::create(&shared.node, &uid, address)).await;
-                    match created.map_err(std::io::Error::other).and_then(|created| created) {
-                        Ok(sandbox) => return Some(sandbox),
-                        Err(error) => {
-                            self.shared.give_back(address);
-                            error.to_string()
-                        }
-                    }
+            match Attached::make(&self.shared, pod).await {
+                Ok(attached) => return Some(attached),
+                Err(why) => {
+                    let message = format!("Failed to create pod sandbox: {why}");
+                    self.shared.client.record(pod, EventType::Warning, "FailedCreatePodSandBox", &message);
                 }
-            };
-            self.shared.client.record(pod, EventType::Warning, "FailedCreatePodSandBox", &failed);
+            }
             tokio::select! {
                 _ = self.ending() => return None,
                 () = tokio::time::sleep(RETRY) => {}
             }
-        }
-    }
-
-    async fn remove_sandbox(&self, sandbox: Sandbox) {
-        match tokio::task::spawn_blocking(move || sandbox.remove()).await {
-            Ok(Some(address)) => self.shared.give_back(address),
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "a pod's network cannot be taken away"),
         }
     }
 

@@ -34,6 +34,10 @@ pub(super) enum Intent {
 pub(crate) enum Step {
     /// Bring it into the mesh.
     Enrol(Capture),
+    /// Bring it into the mesh before anything runs in it.
+    Admit(Capture),
+    /// Put its rules back, which somebody has changed.
+    Repair(Capture),
     /// Take it out.
     Leave,
     /// It has ended or is gone.

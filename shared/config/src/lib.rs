@@ -32,7 +32,7 @@ pub use knob::{Component, Knob, Row};
 pub use lookup::{Lookup, environment};
 pub use markdown::markdown;
 pub use mesh::ProxyConfig;
-pub use node::Node;
+pub use node::{Node, Plugin};
 pub use selector::{EnablementSelector, LabelSelector, Operator, Requirement};
 pub use value::{CompliancePolicy, Cpus, LogFormat, Threads, Value, duration_text, parse_duration};
 pub use ztunnel::{ControlEndpoint, Dns, Http2, InPod, Keepalive, Log, Own, Ports, Ztunnel};

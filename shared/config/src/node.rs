@@ -36,8 +36,31 @@ pub struct Node {
     pub health_port: u16,
     /// How long un-enrolment waits for the control plane.
     pub leaving_timeout: Duration,
+    /// The CNI plugin; absent where it is not to be installed.
+    pub plugin: Option<Plugin>,
     /// Filter and layout of the log.
     pub log: Log,
+}
+
+/// How the CNI plugin is installed.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    /// The host's network configurations, as the agent sees them.
+    pub network_dir: PathBuf,
+    /// The host's plugins, as the agent sees them.
+    pub binary_dir: PathBuf,
+    /// Socket and kubeconfig.
+    pub run_dir: PathBuf,
+    /// Where the agent sees the host's root directory.
+    pub host_root: PathBuf,
+    /// Pods of which nobody can say whether they belong into the mesh do not start.
+    pub fails_closed: bool,
+    /// The agent's own pod, by which it knows whether it is being taken away for good.
+    pub own_pod: String,
+    /// The namespace of that pod.
+    pub own_namespace: String,
+    /// The API server for the plugin's kubeconfig, as every pod of a cluster is told it.
+    pub api_server: Option<String>,
 }
 
 impl Node {
@@ -68,9 +91,33 @@ impl Node {
             monitoring_port: table::MONITORING_PORT.read(lookup)?,
             health_port: table::HEALTH_PORT.read(lookup)?,
             leaving_timeout: table::LEAVING_TIMEOUT.read(lookup)?,
+            plugin: Plugin::read(lookup)?,
             log: Log::read(lookup)?,
         })
     }
+}
+
+impl Plugin {
+    fn read(lookup: &Lookup) -> Result<Option<Self>, ConfigError> {
+        let Some(network_dir) = table::MOUNTED_CNI_NET_DIR.read(lookup)? else { return Ok(None) };
+        Ok(Some(Self {
+            network_dir,
+            binary_dir: table::MOUNTED_CNI_BIN_DIR.read(lookup)?,
+            run_dir: table::CNI_AGENT_RUN_DIR.read(lookup)?,
+            host_root: table::CNI_HOST_ROOT.read(lookup)?,
+            fails_closed: table::ENABLE_AMBIENT_DETECTION_RETRY.read(lookup)?,
+            own_pod: table::POD_NAME.read(lookup)?,
+            own_namespace: table::POD_NAMESPACE.read(lookup)?,
+            api_server: api_server(lookup),
+        }))
+    }
+}
+
+fn api_server(lookup: &Lookup) -> Option<String> {
+    let host = lookup.variable("KUBERNETES_SERVICE_HOST").filter(|host| !host.is_empty())?;
+    let port = lookup.variable("KUBERNETES_SERVICE_PORT").unwrap_or("443");
+    // An IPv6 address needs brackets before a port.
+    Some(if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") })
 }
 
 fn wrong_family(name: &str, ip: IpAddr, expected: &str) -> ConfigError {
@@ -101,6 +148,15 @@ mod tests {
         let labels = std::collections::BTreeMap::from([("mesh".to_owned(), String::new())]);
         assert!(node.enablement[0].matches(&labels, &Default::default()));
         assert!(!node.enablement[0].matches(&Default::default(), &Default::default()));
+    }
+
+    #[test]
+    fn the_plugin_is_installed_where_the_hosts_networks_are_mounted() {
+        assert!(Node::from(&Lookup::from_iter([("NODE_NAME", "n")])).unwrap().plugin.is_none());
+        let lookup = Lookup::from_iter([("NODE_NAME", "n"), ("MOUNTED_CNI_NET_DIR", "/host/etc/cni/net.d")]);
+        let plugin = Node::from(&lookup).unwrap().plugin.unwrap();
+        assert!(plugin.fails_closed);
+        assert_eq!(plugin.run_dir, PathBuf::from("/var/run/aquifer-cni"));
     }
 
     #[test]

@@ -53,9 +53,9 @@ knobs! {
         /// The trust domain of the mesh.
         TRUST_DOMAIN: TrustDomain = "cluster.local" "" [ControlPlane];
         /// The name of the component's own pod.
-        POD_NAME: String = "" "" [Ztunnel];
+        POD_NAME: String = "" "" [Ztunnel Node];
         /// The namespace of the component's own pod.
-        POD_NAMESPACE: String = "aquifer-system" "" [Ztunnel ControlPlane];
+        POD_NAMESPACE: String = "aquifer-system" "" [Ztunnel ControlPlane Node];
         /// The ServiceAccount of the component's own pod.
         SERVICE_ACCOUNT: String = "" "" [Ztunnel];
         /// The address of the component's own pod, part of its name towards the control plane.
@@ -236,6 +236,18 @@ knobs! {
         HEALTH_PORT: u16 = "8000" "" [Node];
         /// How long un-enrolment waits for the control plane to tell every client.
         LEAVING_TIMEOUT: Duration = "2s" "" [Node];
+        /// Where the agent sees the directory of the host's network configurations (`/etc/cni/net.d`).
+        /// Without it the CNI plugin is not installed, and new pods are captured a moment after they have started.
+        MOUNTED_CNI_NET_DIR: Option<PathBuf> = "" "" [Node];
+        /// Where the agent sees the directory of the host's CNI plugins (`/opt/cni/bin`), for the plugin's binary.
+        MOUNTED_CNI_BIN_DIR: PathBuf = "/host/opt/cni/bin" "" [Node];
+        /// The directory of the CNI plugin's socket and kubeconfig; it has the same path on the host.
+        CNI_AGENT_RUN_DIR: PathBuf = "/var/run/aquifer-cni" "" [Node];
+        /// What to put before the paths of network namespaces that the CNI plugin tells, which are the host's.
+        CNI_HOST_ROOT: PathBuf = "/host" "" [Node];
+        /// Refuses to start pods of which neither the agent nor the Kubernetes API can say whether they belong into the
+        /// mesh; `false` starts them outside of it, to be captured once the agent is back.
+        ENABLE_AMBIENT_DETECTION_RETRY: bool = "true" "" [Node];
     }
 }
 

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 #![allow(unsafe_code, reason = "the one crate that may talk to the kernel without a safe wrapper")]
 
+pub mod directory;
 mod error;
 pub mod link;
 pub mod mount;

@@ -10,4 +10,4 @@ mod stall;
 
 pub use body::{Body, BodySender};
 pub use router::{Request, Response, Router, html, json, metrics, text};
-pub use server::serve;
+pub use server::{Accept, serve};

@@ -9,7 +9,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 /// The layer table of ARCHITECTURE.md: a crate imports only crates of lower layers.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types", "linux", "proto"]),
-    (1, &["policy", "routing", "discovery", "kinds", "config", "telemetry", "drain", "io", "echo", "load"]),
+    (1, &["policy", "routing", "discovery", "kinds", "config", "telemetry", "drain", "io", "echo", "load", "cni"]),
     (2, &["dns", "tls", "hbone", "xds", "zds"]),
     (3, &["identity"]),
     (4, &["ztunnel", "waypoint", "controlplane", "node", "lab"]),

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -45,10 +46,28 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long to wait after a failed accept: no more files can be opened, and connections must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where connections come from.
+pub trait Accept {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next one; may be cancelled. A connection that may not be served is an error as well: it is
+    /// closed, and the server goes on.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Self::accept(self).await.map(|(stream, _peer)| stream)
+    }
+}
+
 /// Serves `router` on `listener` until `end`, then lets answers under way finish for a moment.
 ///
 /// Neither connections that ask for nothing nor clients that take no answer keep others out.
-pub async fn serve(listener: TcpListener, router: Router, end: impl Future<Output = ()>) {
+pub async fn serve(listener: impl Accept, router: Router, end: impl Future<Output = ()>) {
     let router = Arc::new(router);
     let crowd = Arc::new(Crowd::default());
     let (ending, has_ended) = watch::channel(false);
@@ -60,7 +79,7 @@ pub async fn serve(listener: TcpListener, router: Router, end: impl Future<Outpu
             biased;
             () = &mut end => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => {
+                Ok(stream) => {
                     let (router, has_ended, member) = (Arc::clone(&router), has_ended.clone(), crowd.enter());
                     connections.spawn(serve_connection(stream, router, member, has_ended));
                 }
