@@ -30,6 +30,8 @@ mod kubectl;
 #[cfg(test)]
 mod ordinary;
 #[cfg(test)]
+mod plugin;
+#[cfg(test)]
 mod pods;
 #[cfg(test)]
 mod policy;

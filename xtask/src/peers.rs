@@ -38,6 +38,11 @@ const PEERS: &[Peer] = &[
     Peer { program: "dig", source: Source::Debian("bind9-dnsutils"), used_for: "name lookups from inside pods" },
     Peer { program: "h2load", source: Source::Debian("nghttp2-client"), used_for: "load from inside pods" },
     Peer { program: "nft", source: Source::Debian("nftables"), used_for: "reading the redirect rules back" },
+    Peer {
+        program: "ptp",
+        source: Source::Debian("containernetworking-plugins"),
+        used_for: "CNI plugins before ours in a chain",
+    },
     Peer { program: "openssl", source: Source::Debian("openssl"), used_for: "an independent TLS peer" },
     Peer {
         program: "kubectl",
@@ -118,6 +123,7 @@ fn is_present(directory: &Path, peer: &Peer) -> bool {
         return own.join(peer.program).is_file();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    // CNI plugins are in nobody's PATH.
+    let system = ["/usr/sbin", "/sbin", "/usr/lib/cni"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).chain([own]).any(|folder| folder.join(peer.program).is_file())
 }

@@ -62,20 +62,30 @@ impl Lab {
 
     /// As [`Lab::start`], for what is measured: no other lab runs meanwhile.
     pub(crate) async fn start_alone(peers: &[&str]) -> Option<Self> {
-        Self::start_at(whole_machine().await, Caller::own(), peers).await
+        Self::start_at(whole_machine().await, Caller::own(), peers, &[]).await
     }
 
     /// As [`Lab::start`], as somebody.
     pub(crate) async fn start_as(caller: Caller, peers: &[&str]) -> Option<Self> {
-        Self::start_at(place_for_a_lab().await, caller, peers).await
+        Self::start_at(place_for_a_lab().await, caller, peers, &[]).await
     }
 
-    async fn start_at(place: SemaphorePermit<'static>, caller: Caller, peers: &[&str]) -> Option<Self> {
+    /// As [`Lab::start`], with further options.
+    pub(crate) async fn start_with(options: &[&str], peers: &[&str]) -> Option<Self> {
+        Self::start_at(place_for_a_lab().await, Caller::own(), peers, options).await
+    }
+
+    async fn start_at(
+        place: SemaphorePermit<'static>,
+        caller: Caller,
+        peers: &[&str],
+        options: &[&str],
+    ) -> Option<Self> {
         if !has_peers(&[&["kubectl"], peers].concat()) {
             return None;
         }
         let name = unique_name();
-        let up = caller.run(&["up", "--detach", "--name", &name]).await;
+        let up = caller.run(&[&["up", "--detach", "--name", &name], options].concat()).await;
         let cache = tempfile::tempdir().unwrap();
         let mut lab = Self { caller, name, kubeconfig: String::new(), cache, _place: place };
         if is_refused(&up) {
