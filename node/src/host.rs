@@ -65,6 +65,14 @@ impl ProbeBypass {
         Ok(true)
     }
 
+    /// Takes the table away, for a node without an agent.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn uninstall(&self) -> io::Result<()> {
+        nft::apply(&[Change::DeleteTable { family: Family::Inet, name: HOST_TABLE.to_owned() }])
+    }
+
     /// Lets probes of these addresses pass.
     ///
     /// # Errors
@@ -116,3 +124,6 @@ impl ProbeBypass {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,11 @@ impl PluginToken {
     pub fn renew(&self, token: String) {
         self.0.send_replace(Some(token));
     }
+
+    /// Whether there is one.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.borrow().is_some()
+    }
 }
 
 impl std::fmt::Debug for PluginToken {

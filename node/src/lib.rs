@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use config::Node as Config;
 use drain::Readiness;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{info, warn};
 use zds::agent::Listener;
 
 use crate::agent::Agent;
@@ -143,7 +143,7 @@ async fn work(
         changes,
         proxies: proxies.clone(),
         netns: netns_source(config),
-        bypass,
+        bypass: bypass.clone(),
         families,
         told_deadline: config.leaving_timeout,
     };
@@ -169,15 +169,23 @@ async fn work(
     let listener = Listener::bind(&config.socket).map_err(failed)?;
     started.complete();
     info!(node = config.node_name, socket = %config.socket.display(), "node agent ready");
-    let serve_plugin = async {
+    let plugin_is_gone = async {
         match plugin {
             Some((host, installed)) => Box::pin(host.run(client, installed, &drain)).await,
-            None => drain.draining().await,
+            None => {
+                drain.draining().await;
+                false
+            }
         }
     };
     tokio::select! {
         // What the plugin leaves on the host is dealt with after the agent's last step.
-        ((), ()) = async { tokio::join!(agent.run(drain.draining()), serve_plugin) } => Ok(()),
+        ((), is_gone) = async { tokio::join!(agent.run(drain.draining()), plugin_is_gone) } => {
+            if is_gone && let Err(error) = bypass.uninstall() {
+                warn!(%error, "the node's own rules are not gone");
+            }
+            Ok(())
+        }
         served = proxies.serve(listener) => {
             Err(failed(served.err().unwrap_or_else(|| std::io::Error::other("the listener ended"))))
         }

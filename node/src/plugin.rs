@@ -10,6 +10,7 @@ mod lookup;
 
 pub use entry::Entry;
 pub use lookup::KUBECONFIG;
+pub(crate) use lookup::connect;
 
 use std::io::Read;
 

@@ -1,25 +1,27 @@
 //! What the agent does for the CNI plugin: it listens for it, keeps it installed, and takes it away with itself when it
 //! goes for good.
 
+mod farewell;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cni::announcement::SOCKET;
 use drain::Task;
-use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use telemetry::http::serve;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::NodeError;
 use crate::arrivals::{Arrival, Arrivals, Knowledge, RootOnly};
 use crate::install::{Binary, Installation, PluginToken};
-use crate::plugin::Entry;
+use crate::plugin::{Entry, KUBECONFIG};
+use crate::plugin_host::farewell::Way;
 
 /// This program, whatever its path.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -33,9 +35,6 @@ const RENEWAL: Duration = Duration::from_secs(6 * 3600);
 
 /// And this soon after it was refused.
 const NEXT_TRY: Duration = Duration::from_secs(60);
-
-/// How long the API may take to say whether the agent goes for good.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Socket and installation.
 pub(crate) struct PluginHost {
@@ -68,8 +67,9 @@ impl PluginHost {
         Ok((host, received))
     }
 
-    /// Serves until the drain starts. Then everything stays for the next agent, unless there will be none.
-    pub(crate) async fn run(self, client: Client, installed: Task, drain: &drain::Watch) {
+    /// Serves until the drain starts. Then everything stays for the next agent, unless there will be none: tells whether
+    /// that is so, and the plugin has been taken away.
+    pub(crate) async fn run(self, client: Client, installed: Task, drain: &drain::Watch) -> bool {
         let removal = self.installation.clone();
         let token = self.installation.token.clone();
         let renewal = drain.unless_draining(Box::pin(renew(&client, &self.config, &token)));
@@ -77,14 +77,15 @@ impl PluginHost {
         let keeping = self.installation.keep(installed, drain.draining());
         // What has been kept until now may only be removed once nobody keeps it any more.
         tokio::join!(renewal, serving, keeping);
-        let is_for_good = timeout(FAREWELL, Box::pin(is_for_good(&client, &self.config, &self.node_name))).await;
-        if is_for_good.unwrap_or(false) {
-            match tokio::task::spawn_blocking(move || removal.remove()).await {
-                Ok(Ok(())) => info!("the agent goes for good, and the CNI plugin with it"),
-                Ok(Err(error)) => warn!(%error, "the CNI plugin is not wholly gone"),
-                Err(error) => warn!(%error, "the CNI plugin is not wholly gone"),
-            }
+        let own = if token.is_known() { Way::of_plugin(&removal.run_dir.join(KUBECONFIG)).await } else { None };
+        if !own.unwrap_or_else(|| Way::of_pod(client)).is_last(&self.config, &self.node_name).await {
+            return false;
         }
+        match tokio::task::spawn_blocking(move || removal.remove()).await.map_err(std::io::Error::other) {
+            Ok(Ok(())) => info!("the agent goes for good, and the CNI plugin with it"),
+            Ok(Err(error)) | Err(error) => warn!(%error, "the CNI plugin is not wholly gone"),
+        }
+        true
     }
 }
 
@@ -121,31 +122,5 @@ async fn ask_for_token(client: &Client, config: &config::Plugin) -> Result<Strin
     answer.status.and_then(|status| status.token).ok_or_else(|| "the API answers without a token".to_owned())
 }
 
-/// Whether no agent will follow on this node: its DaemonSet is gone or going, or does not want this node any more.
-///
-/// What cannot be told counts as an upgrade: a plugin that stays refuses pods until there is an agent, and one that is
-/// gone would let them run outside the mesh.
-async fn is_for_good(client: &Client, config: &config::Plugin, node_name: &str) -> bool {
-    let pods = Api::<Pod>::namespaced(client.clone(), &config.own_namespace);
-    let Ok(Some(own)) = pods.get_opt(&config.own_pod).await else { return false };
-    let owners = own.metadata.owner_references.unwrap_or_default();
-    let Some(owner) = owners.into_iter().find(|owner| owner.kind == "DaemonSet") else { return false };
-    let sets = Api::<DaemonSet>::namespaced(client.clone(), &config.own_namespace);
-    match sets.get_opt(&owner.name).await {
-        Err(_unknown) => false,
-        Ok(None) => true,
-        // One of the same name that was made since has agents of its own.
-        Ok(Some(set)) if set.metadata.uid.as_deref() != Some(owner.uid.as_str()) => false,
-        Ok(Some(set)) => {
-            set.metadata.deletion_timestamp.is_some() || !wants(&set, Api::all(client.clone()), node_name).await
-        }
-    }
-}
-
-async fn wants(set: &DaemonSet, nodes: Api<Node>, node_name: &str) -> bool {
-    let spec = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    let Some(selector) = spec.and_then(|spec| spec.node_selector.as_ref()) else { return true };
-    let Ok(node) = nodes.get(node_name).await else { return true };
-    let labels = node.metadata.labels.unwrap_or_default();
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
+#[cfg(test)]
+mod tests;

@@ -131,4 +131,41 @@ mod tests {
             assert!(accounts.contains(&text(binding, "/subjects/0/name")), "{binding}");
         }
     }
+
+    /// The default of a variable, as documented.
+    fn default_of(name: &str) -> &'static str {
+        let row = KNOBS.lines().find(|line| line.starts_with(&format!("| `{name}` "))).expect("it is documented");
+        row.split('|').nth(3).unwrap().trim().trim_matches('`')
+    }
+
+    #[test]
+    fn the_node_agent_sees_of_the_host_what_its_plugin_needs() {
+        let objects = kinds::manifest::read(INSTALL).unwrap();
+        let agent = objects
+            .iter()
+            .find(|object| (text(object, "/kind"), text(object, "/metadata/name")) == ("DaemonSet", "aquifer-node"))
+            .unwrap();
+        let list = |path: &str| agent.pointer(path).and_then(Value::as_array).unwrap();
+        let mount_of = |host: &str| {
+            let volume =
+                list("/spec/template/spec/volumes").iter().find(|volume| text(volume, "/hostPath/path") == host);
+            let name = text(volume.unwrap(), "/name");
+            let mounts = list("/spec/template/spec/containers/0/volumeMounts");
+            mounts.iter().find(|mount| text(mount, "/name") == name).unwrap()
+        };
+        let path_of = |host: &str| text(mount_of(host), "/mountPath");
+        let variables = list("/spec/template/spec/containers/0/env");
+        let networks = variables.iter().find(|variable| text(variable, "/name") == "MOUNTED_CNI_NET_DIR").unwrap();
+        assert_eq!(path_of("/etc/cni/net.d"), text(networks, "/value"));
+        assert_eq!(path_of("/opt/cni/bin"), default_of("MOUNTED_CNI_BIN_DIR"));
+        // The plugin runs on the host, and is told the agent's path.
+        let own = default_of("CNI_AGENT_RUN_DIR");
+        assert_eq!(path_of(own), own);
+        let root = default_of("CNI_HOST_ROOT");
+        for namespaces in ["/var/run/netns", "/proc"] {
+            assert_eq!(path_of(namespaces), format!("{root}{namespaces}"));
+        }
+        // Namespaces that are made after the agent has started are mounts of their own.
+        assert_eq!(text(mount_of("/var/run/netns"), "/mountPropagation"), "HostToContainer");
+    }
 }

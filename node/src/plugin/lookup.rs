@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Why the API did not say what a pod is.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LookupError {
+pub(crate) enum LookupError {
     /// There is no such pod.
     #[error("the pod does not exist")]
     Gone,
@@ -40,14 +40,22 @@ pub(super) fn belongs_to_mesh(entry: &Entry, namespace: &str, name: &str) -> Res
 }
 
 async fn ask(kubeconfig: &Path, entry: &Entry, namespace: &str, name: &str) -> Result<bool, LookupError> {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig)
-        .map_err(|error| LookupError::Api(format!("{}: {error}", kubeconfig.display())))?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?;
-    let client = Client::try_from(config).map_err(failed)?;
+    let client = connect(kubeconfig).await?;
     let (pods, namespaces) = (Api::<Pod>::namespaced(client.clone(), namespace), Api::<Namespace>::all(client));
     let (pod, namespace) = tokio::join!(pods.get_opt(name), namespaces.get(namespace));
     let pod = pod.map_err(refused)?.ok_or(LookupError::Gone)?;
     Ok(entry.eligibility().decide(&pod, &namespace.map_err(refused)?).is_ok())
+}
+
+/// The API as a kubeconfig says.
+///
+/// # Errors
+/// [`LookupError::Api`] where it cannot be used; nothing is asked yet.
+pub(crate) async fn connect(kubeconfig: &Path) -> Result<Client, LookupError> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)
+        .map_err(|error| LookupError::Api(format!("{}: {error}", kubeconfig.display())))?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?;
+    Client::try_from(config).map_err(failed)
 }
 
 /// The error with its causes, of which libraries keep the useful part at the end.
