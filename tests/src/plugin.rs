@@ -6,12 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::lab::{Lab, SHOP, SYSTEM, is_captured, shop};
+use crate::support::lab::{Lab, Place, SHOP, SYSTEM, is_captured, shop};
 use crate::support::load::{Running, StreamReport};
 use crate::support::processes::{Signal, send};
 use crate::support::{eventually, skip, within};
 
 const PODS: &str = include_str!("../fixtures/shop.yaml");
+const STRICT: &str = include_str!("../fixtures/strict.yaml");
 
 /// Where Debian puts the CNI plugins of others.
 const PLUGINS: &str = "/usr/lib/cni";
@@ -66,6 +67,44 @@ async fn refusal(lab: &Lab, name: &str) -> String {
 async fn handles(lab: &Lab, name: &str) -> Vec<String> {
     let listing = lab.must_exec(shop(name), &["nft", "-a", "list", "table", "inet", "aquifer"]).await;
     listing.lines().filter_map(|line| Some(line.split_once("# handle ")?.1.trim().to_owned())).collect()
+}
+
+/// A pod that asks the cart once, at the first thing it does, and has failed where that does.
+fn hasty(node: &str, name: &str) -> String {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": SHOP},
+        "spec": {"nodeName": node, "restartPolicy": "Never", "containers": [
+            {"name": "app", "image": "curl", "command": ["curl", "-sS", "--fail", "--max-time", "10", "http://cart.shop/"]},
+        ]},
+    });
+    pod.to_string()
+}
+
+#[tokio::test]
+async fn the_first_connection_that_a_pod_makes_is_in_the_mesh() {
+    let Some(lab) = Lab::start(&["curl"]).await else { return };
+    ambient_shop(&lab).await;
+    lab.apply(PODS).await;
+    lab.pods_are_ready(SHOP).await;
+    lab.apply(&pod("default", "outside")).await;
+    runs(&lab, "default", "outside").await;
+    let answers = async || lab.curl(Place::Pod("default", "outside"), "http://cart.shop/").await.is_ok();
+    eventually("plaintext is answered", async || answers().await.then_some(())).await;
+    lab.apply(STRICT).await;
+    eventually("plaintext is refused", async || (!answers().await).then_some(())).await;
+    let names: Vec<String> = (0..6).map(|number| format!("hasty-{number}")).collect();
+    for (name, node) in names.iter().zip(["node-1", "node-2"].into_iter().cycle()) {
+        lab.apply(&hasty(node, name)).await;
+    }
+    for name in names {
+        let what = format!("{name} ends");
+        let ended = eventually(&what, async || {
+            let pod = lab.get(&format!("pod {name} -n {SHOP}")).await;
+            matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")).then_some(pod)
+        });
+        let (pod, _) = ended.await;
+        assert_eq!(pod["status"]["phase"], "Succeeded", "{}", lab.kubectl(&format!("logs {name} -n {SHOP}")).await);
+    }
 }
 
 #[tokio::test]
@@ -154,7 +193,7 @@ async fn rules_that_somebody_deletes_come_back() {
         })
         .await;
     }
-    let node = crate::support::lab::Place::Node("node-2");
+    let node = Place::Node("node-2");
     let probes = async || lab.exec(node, &["nft", "list", "set", "inet", "aquifer-host", "probes-v4"]).await;
     let address = lab.address("cart").await;
     lab.must_exec(node, &["nft", "delete", "table", "inet", "aquifer-host"]).await;

@@ -44,3 +44,60 @@ impl Accept for RootOnly {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use telemetry::http::{Router, serve, text};
+    use tokio::task::spawn_blocking;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const NOBODY: u32 = 65534;
+
+    /// Asks as this user; tells what the answer is, if there is one.
+    fn asked(path: &Path, user: u32) -> io::Result<Option<String>> {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--max-time", "20", "--unix-socket"]).arg(path).arg("http://node/");
+        let output = std::os::unix::process::CommandExt::uid(&mut command, user).stdin(Stdio::null()).output()?;
+        Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    #[tokio::test]
+    async fn only_root_is_heard_whatever_the_permissions_say() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let socket = RootOnly::bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        for opened in [directory.path(), &path] {
+            std::fs::set_permissions(opened, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        let router = Router::new().get("/", |_| std::future::ready(text(http::StatusCode::OK, "heard")));
+        let server = tokio::spawn(serve(socket, router, std::future::pending()));
+        for (user, expected) in [(NOBODY, None), (0, Some("heard")), (NOBODY, None)] {
+            let path = path.clone();
+            let answer = timeout(Duration::from_secs(30), spawn_blocking(move || asked(&path, user))).await;
+            match answer.unwrap().unwrap() {
+                Ok(answer) => assert_eq!(answer.as_deref(), expected, "user {user}"),
+                Err(error) => return println!("SKIPPED: curl as user {user}: {error}"),
+            }
+        }
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/s");
+        drop(RootOnly::bind(&path).unwrap());
+        assert!(path.exists());
+        RootOnly::bind(&path).unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "mine").unwrap();
+        assert!(RootOnly::bind(&file).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    }
+}
