@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::echo::client::{load, stream};
+use ::echo::client::{crowd, load, stream};
 use ::echo::{Options, Pod, Server};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -47,6 +47,7 @@ enum Role {
 enum Client {
     Load(LoadArgs),
     Stream(StreamArgs),
+    Crowd(CrowdArgs),
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +140,28 @@ struct StreamArgs {
     end: End,
 }
 
-/// When a client ends.
+/// Hold many connections to a TCP echo, and when all are open exchange bytes on each again; report as JSON.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  aquifer echo client crowd --to cart:9000 --connections 10000 --for 10s
+
+The first line says that it has begun, the second one how many are open, the last one is the report.")]
+struct CrowdArgs {
+    /// Where to: host:port.
+    #[arg(long, value_name = "HOST:PORT")]
+    to: String,
+    /// How many connections.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    connections: usize,
+    /// A connection has failed that takes longer to open or to exchange bytes.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    end: End,
+}
+
+/// When a client ends; many connections are idle until then.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct End {
@@ -163,6 +185,7 @@ pub(crate) fn run(args: EchoArgs) -> Result<ExitCode> {
         None => runtime.block_on(serve(args.server)),
         Some(Role::Client(Client::Load(args))) => runtime.block_on(Box::pin(put_load(args))),
         Some(Role::Client(Client::Stream(args))) => runtime.block_on(Box::pin(run_stream(args))),
+        Some(Role::Client(Client::Crowd(args))) => runtime.block_on(Box::pin(hold_crowd(args))),
     };
     // A read of standard input cannot be given up; the process ends without it.
     runtime.shutdown_background();
@@ -221,6 +244,15 @@ async fn run_stream(args: StreamArgs) -> Result<ExitCode> {
     let report = Box::pin(stream::run(&options, started, stop(&args.end)?)).await?;
     line(&report)?;
     Ok(if report.whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn hold_crowd(args: CrowdArgs) -> Result<ExitCode> {
+    let CrowdArgs { to, connections, timeout, end } = args;
+    let options = crowd::Options { to, connections, duration: end.duration, timeout };
+    let opened = |count: usize| drop(line(&json!({"opened": count})));
+    let report = Box::pin(crowd::run(&options, started, opened, stop(&end)?)).await?;
+    line(&report)?;
+    Ok(if report.ok == connections { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn header(text: &str) -> Result<(String, String)> {

@@ -1,5 +1,7 @@
-//! The clients: [`load`] opens a connection per request at a steady rate, [`stream`] checks one long stream.
+//! The clients: [`load`] opens a connection per request at a steady rate, [`stream`] checks one long stream, [`crowd`]
+//! holds many connections at the same time.
 
+pub mod crowd;
 pub mod load;
 pub mod stream;
 mod tally;

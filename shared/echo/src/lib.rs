@@ -1,8 +1,9 @@
 //! A peer to test a network with: it answers over HTTP/1.1, WebSocket, HTTP/2 without TLS, gRPC, TCP and server-first
-//! TCP, and says what it saw; with the clients that put steady load on such a peer and check a long stream byte for byte.
+//! TCP, and says what it saw; with the clients that put steady load on such a peer, check a long stream byte for byte,
+//! and hold many connections at the same time.
 //!
 //! The crate refuses to know Kubernetes and the mesh: whatever it reports about its pod is handed to it.
-//! Its main types are [`Server`], [`client::load`] and [`client::stream`].
+//! Its main types are [`Server`], [`client::load`], [`client::stream`] and [`client::crowd`].
 
 pub mod client;
 mod server;
