@@ -1,7 +1,7 @@
 //! The node proxies that are connected, and the pods that they serve: the agent's end of the ZDS socket.
 //!
-//! More than one proxy is connected while one replaces another: a new pod goes to the newest, a removed pod is taken
-//! from all, and a proxy that connects is first told every pod there is.
+//! More than one proxy is connected while one replaces another: a new pod goes to the newest that takes it, a removed pod
+//! is taken from all, and a proxy that connects is first told every pod there is.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,24 +102,29 @@ impl Proxies {
         self.lock().sessions.last().is_some_and(|session| !session.drains_on_del)
     }
 
-    /// Hands a pod to the newest proxy and waits until it listens in the pod.
+    /// Hands a pod to the newest proxy that takes it and waits until that listens in the pod.
     ///
+    /// The newest may not be able to serve yet; it takes the pod over from an older one when it can.
     /// The pod stays on the list when this fails, for the next proxy that connects.
     ///
     /// # Errors
     /// No proxy is connected, or it could not or did not serve the pod.
     pub async fn add(&self, uid: PodUid, info: WorkloadInfo, netns: NetNs) -> Result<(), HandOverError> {
-        let newest = {
+        let sessions = {
             let mut shared = self.lock();
             shared.pods.insert(uid.clone(), Served { info: info.clone(), netns: Some(netns.clone()) });
-            shared.sessions.last().cloned()
+            shared.sessions.clone()
         };
-        let newest = newest.ok_or(HandOverError::NoProxy)?;
-        match newest.ask(Kind::Add(uid, info, netns)).await {
-            Some(Answer::Acknowledged) => Ok(()),
-            Some(Answer::Refused(reason)) => Err(HandOverError::Refused(reason)),
-            None => Err(HandOverError::NoAnswer),
+        let mut newest = None;
+        for session in sessions.iter().rev() {
+            let error = match session.ask(Kind::Add(uid.clone(), info.clone(), netns.clone())).await {
+                Some(Answer::Acknowledged) => return Ok(()),
+                Some(Answer::Refused(reason)) => HandOverError::Refused(reason),
+                None => HandOverError::NoAnswer,
+            };
+            newest.get_or_insert(error);
         }
+        Err(newest.unwrap_or(HandOverError::NoProxy))
     }
 
     /// Takes a pod from all proxies and waits until each has acknowledged or gone away.

@@ -99,6 +99,22 @@ async fn a_new_pod_goes_to_the_newest_proxy_and_a_removed_one_from_all() {
 }
 
 #[tokio::test]
+async fn a_new_pod_goes_to_an_older_proxy_while_the_newest_cannot_serve() {
+    let agent = Agent::start(Proxies::default());
+    let mut old = Session::connect(&agent.path).await.unwrap();
+    assert_eq!(hear(&mut old).await, "snapshot");
+    let mut new = Session::connect(&agent.path).await.unwrap();
+    assert_eq!(hear(&mut new).await, "snapshot");
+    let refuse = async {
+        let request = timeout(DEADLINE, new.next()).await.unwrap().unwrap();
+        new.acknowledge(Err("not yet".to_owned())).await.unwrap();
+        word(&request)
+    };
+    let (added, by_new, by_old) = tokio::join!(agent.add("a"), refuse, hear(&mut old));
+    assert_eq!((added, by_new.as_str(), by_old.as_str()), (Ok(()), "add a", "add a"));
+}
+
+#[tokio::test]
 async fn pods_that_come_at_once_wait_for_a_slow_proxy_as_long_as_it_answers() {
     const PODS: usize = 600;
     let agent = Agent::start(Proxies::default());

@@ -15,9 +15,8 @@ const PODS: &str = include_str!("../fixtures/shop.yaml");
 /// How long traffic goes on after a change.
 const AFTERMATH: Duration = Duration::from_millis(700);
 
-/// A killed ztunnel is missed for no longer: a quarter of a second until it is started again, a second until it serves,
-/// and what busy machines take.
-const GAP: Duration = Duration::from_millis(1750);
+/// A killed ztunnel is missed for no longer.
+const GAP: Duration = Duration::from_secs(1);
 
 /// The two directions of traffic, over both nodes.
 const WAYS: [(&str, &str); 2] = [("frontend", "http://cart/"), ("cart", "http://frontend/")];
@@ -104,7 +103,11 @@ async fn a_killed_ztunnel_is_missed_for_a_second_at_most() {
         let report = load.finish::<LoadReport>().await;
         // At a steady rate, the number of failures tells for how long there were some.
         let gap = Duration::from_secs_f64(report.sending_seconds).mul_f64(share(&report));
-        println!("killed, {url}: {} of {} requests failed, {gap:?} of them", report.failed, report.sent);
+        let slowest = Duration::from_secs_f64(report.latency_ms.max / 1000.0);
+        println!(
+            "killed, {url}: {} of {} requests failed, {gap:?} of them; the slowest of the others took {slowest:?}",
+            report.failed, report.sent
+        );
         assert!(report.failed > 0, "the test has killed nobody: {report:?}");
         assert!(gap <= GAP, "{url}: missed for {gap:?}: {report:?}");
     }

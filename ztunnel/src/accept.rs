@@ -35,6 +35,10 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// For how long after its start a successor expects connections from its predecessor: far more than a drain takes.
 const HEIR: Duration = Duration::from_secs(600);
 
+/// How long a process that listens before discovery is complete may let connections wait for that: then it refuses them,
+/// so that whoever has another endpoint tries that one.
+pub(crate) const EARLY: Duration = Duration::from_secs(5);
+
 /// How long to wait after a failed accept: no more files can be opened, and connections must end first.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -61,6 +65,17 @@ impl Role {
     }
 }
 
+/// How a process comes to listen in a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Beside whoever was there before, who makes way later.
+    Beside,
+    /// Where nobody else does: whoever is there serves better than we could.
+    Alone,
+    /// About to end: it makes way for whoever else listens, whichever of the two was first.
+    Yielding,
+}
+
 /// The listeners of a pod.
 pub(crate) struct Listeners {
     /// Who else listens there.
@@ -71,8 +86,7 @@ pub(crate) struct Listeners {
 /// Opens the listeners for each of `workers` workers inside the namespace: all, or none.
 ///
 /// Without SO_REUSEPORT only the first worker has any.
-/// A process that `is_ending` makes way for whoever else listens, whichever of the two was first.
-pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, is_ending: bool) -> io::Result<Listeners> {
+pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, manner: Manner) -> io::Result<Listeners> {
     let options = ListenOptions {
         reuse_port: settings.reuse_port,
         mark: Some(settings.mark),
@@ -88,7 +102,13 @@ pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, is_endi
         if let Err(error) = linux::sysctl::write("net/ipv4/tcp_migrate_req", "1") {
             tracing::debug!(%error, "handshakes will not move to a successor");
         }
-        let mut claim = if is_ending { Claim::of_the_last(&places) } else { Claim::after_elders(&places) };
+        let mut claim = match manner {
+            Manner::Yielding => Claim::of_the_last(&places),
+            Manner::Beside | Manner::Alone => Claim::after_elders(&places),
+        };
+        if manner == Manner::Alone && claim.has_elders() {
+            return Err(io::Error::other("another proxy serves the pod until discovery is complete"));
+        }
         let mut one = |role: Role| {
             let listener = open_role(role, settings, &options)?;
             // Pods are handed over by what everybody listens on.
@@ -142,6 +162,17 @@ pub(crate) async fn retired(lane: &Lane) {
     }
 }
 
+/// Waits until discovery is complete; `false` when what waits for it is to end before.
+///
+/// Connections that come meanwhile wait in the kernel's queue, and end with the listener if nothing comes of it.
+pub(crate) async fn may_serve(lane: &Lane) -> bool {
+    tokio::select! {
+        biased;
+        () = lane.shared.discovered() => true,
+        () = lane.drain.draining() => false,
+    }
+}
+
 /// Accepts until the pod leaves, a successor listens or the process ends; whoever was in the queue by then is still
 /// served.
 pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net::TcpListener) {
@@ -153,6 +184,9 @@ pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net:
             return;
         }
     };
+    if !may_serve(&lane).await {
+        return;
+    }
     accept_until(&lane, role, &listener, retired(&lane)).await;
     // What is in the queue was promised a listener; the kernel resets it, or gives it to others, when the listener closes.
     accept_waiting(&lane, role, &listener);

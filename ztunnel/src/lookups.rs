@@ -19,6 +19,7 @@ use telemetry::metrics::{LookupLabels, LookupMetrics};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::accept;
 use crate::lane::Lane;
 
 pub(crate) use sockets::{Sockets, listen};
@@ -88,6 +89,9 @@ struct Pending {
 /// Answers lookups until the pod leaves or the process ends; those under way are finished.
 pub(crate) async fn serve(lane: Arc<Lane>, sockets: Vec<Sockets>) {
     let _guard = lane.drain.guard();
+    if !accept::may_serve(&lane).await {
+        return;
+    }
     let server = Arc::new(Server { lane, places: Semaphore::new(PLACES_OF_A_POD) });
     let serving = sockets.into_iter().map(|Sockets { udp, tcp }| {
         let server = Arc::clone(&server);

@@ -14,9 +14,10 @@ use telemetry::metrics::{ManagerMetrics, register_process, register_runtime};
 use telemetry::{AccessLog, Registry, TrafficMetrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use xds::demand::Demand;
 
+use crate::accept::EARLY;
 use crate::certificates;
 use crate::error::ZtunnelError;
 use crate::knowledge::Knowledge;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub config: Arc<config::Ztunnel>,
     /// What is known of workloads and services.
     pub view: View,
+    /// Becomes `true` when that has been complete once; no connection is carried before.
+    pub discovered: watch::Receiver<bool>,
     /// Where to ask for them, if they are told only to who asks.
     pub demand: Option<Demand>,
     /// The policies of the moment.
@@ -84,7 +87,8 @@ impl Node {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(parts: Parts) -> Result<Self, ZtunnelError> {
-        let Parts { config, view, demand, policies, certificates, name_servers, registry, access, drain } = parts;
+        let Parts { config, view, discovered, demand, policies, certificates, name_servers, registry, access, drain } =
+            parts;
         let keeps_source = may_keep_source(&config)?;
         let traffic = TrafficMetrics::new(&registry);
         let shared = Arc::new(Shared {
@@ -92,6 +96,7 @@ impl Node {
             knowledge: Knowledge::new(demand, view.clone(), &config.own.cluster_id),
             view,
             policies,
+            discovered,
             certificates,
             access,
             labels: Labels::new(traffic),
@@ -118,6 +123,7 @@ impl Node {
         followers.spawn(sweep_labels(Arc::clone(&shared)));
         followers.spawn(end_at_deadline(Arc::clone(&shared), drain.clone()));
         followers.spawn(end_stranded(pods.clone()));
+        followers.spawn(withdraw_without_discovery(pods.clone()));
         let (live, process) = (Arc::clone(&shared.live), drain.clone());
         followers.spawn(Succession { pods: pods.clone(), live, process, work }.run());
         Ok(Self { shared, pods, drain, serving, _followers: followers })
@@ -190,6 +196,13 @@ async fn follow_policies(shared: Arc<Shared>) {
         shared.live.judge_again(&current, &shared.view);
         // Changes of discovery come by the hundred; judging takes a look at every connection.
         sleep(JUDGE_PAUSE).await;
+    }
+}
+
+/// Lets connections wait for discovery, but not for ever.
+async fn withdraw_without_discovery(pods: Pods) {
+    if timeout(EARLY, pods.discovered()).await.is_err() {
+        pods.withdraw();
     }
 }
 

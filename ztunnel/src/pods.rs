@@ -3,7 +3,8 @@
 mod left;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::Ordering;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use discovery::LocalName;
@@ -16,7 +17,7 @@ use types::PodUid;
 use zds::WorkloadInfo;
 
 use self::left::{Left, Look};
-use crate::accept::{self, Listeners};
+use crate::accept::{self, Listeners, Manner};
 use crate::claim::Claim;
 use crate::lane::{Lane, NEGOTIATIONS, Pod};
 use crate::live::Ending;
@@ -38,6 +39,8 @@ struct Inner {
     process: Watch,
     /// The drain of all pods, which follows it.
     node: Watch,
+    /// Whether to listen before discovery is complete, in pods whose connections come whether or not anybody does.
+    is_early: AtomicBool,
     table: Mutex<Table>,
 }
 
@@ -59,6 +62,15 @@ struct Running {
     claim: Claim,
 }
 
+/// What the agent does with a pod that it hands over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It was handed over before, to us or to another process: its connections come already.
+    Again,
+    /// It waits until somebody listens before it redirects connections.
+    New,
+}
+
 /// How a pod stands, for a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -74,14 +86,17 @@ impl Pods {
         process: Watch,
         node: Watch,
     ) -> Self {
-        Self { inner: Arc::new(Inner { shared, workers, metrics, process, node, table: Mutex::default() }) }
+        let (is_early, table) = (AtomicBool::new(true), Mutex::default());
+        Self { inner: Arc::new(Inner { shared, workers, metrics, process, node, is_early, table }) }
     }
 
     /// Serves a pod; it is parked for another try if that fails.
     ///
     /// The same pod in the same namespace is served already.
     /// In another namespace it is another pod in all but name: what the old one had ends at once.
-    pub(crate) fn add(&self, uid: PodUid, info: WorkloadInfo, netns: NetNs) -> Result<(), String> {
+    ///
+    /// Until discovery is complete only pods are listened in that nobody else serves and whose connections come already.
+    pub(crate) fn add(&self, uid: PodUid, info: WorkloadInfo, netns: NetNs, arrival: Arrival) -> Result<(), String> {
         let mut table = self.lock();
         if let Some(running) = table.running.get(&uid) {
             if running.pod.netns == netns {
@@ -92,7 +107,7 @@ impl Pods {
         }
         table.parked.remove(&uid);
         table.handed_over.remove(&uid);
-        let started = self.start(&uid, &info, &netns);
+        let started = self.manner(arrival).and_then(|manner| self.start(&uid, &info, &netns, manner));
         let outcome = match started {
             Ok(running) => {
                 let beside = running.pod.has_predecessor;
@@ -136,12 +151,46 @@ impl Pods {
         self.lock().running.contains_key(uid)
     }
 
-    /// Tries parked pods again.
-    pub(crate) fn retry(&self) {
+    /// Tries parked pods again; not to be called before discovery is complete.
+    pub(crate) async fn retry(&self) {
         let parked = std::mem::take(&mut self.lock().parked);
         for (uid, (info, netns)) in parked {
             // A failure is logged, and the pod parked again.
-            let _ = self.add(uid, info, netns);
+            let _ = self.add(uid, info, netns, Arrival::Again);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until discovery is complete.
+    pub(crate) async fn discovered(&self) {
+        self.inner.shared.discovered().await;
+    }
+
+    /// Listens no longer, and no more, before discovery is complete: whoever waits has waited long enough.
+    pub(crate) fn withdraw(&self) {
+        let mut table = self.lock();
+        self.inner.is_early.store(false, Ordering::Relaxed);
+        if self.inner.shared.is_discovered() {
+            return;
+        }
+        let uids: Vec<PodUid> = table.running.keys().cloned().collect();
+        for uid in uids {
+            if let Some(Running { pod, info, .. }) = self.stop(&mut table, &uid, Stop::AtOnce) {
+                table.parked.insert(uid, (info, pod.netns.clone()));
+            }
+        }
+        self.count(&table);
+    }
+
+    /// How to listen in a pod, if at all.
+    fn manner(&self, arrival: Arrival) -> io::Result<Manner> {
+        let Inner { shared, process, is_early, .. } = &*self.inner;
+        if shared.is_discovered() {
+            return Ok(if process.is_draining() { Manner::Yielding } else { Manner::Beside });
+        }
+        match arrival {
+            Arrival::Again if is_early.load(Ordering::Relaxed) => Ok(Manner::Alone),
+            Arrival::Again | Arrival::New => Err(io::Error::other("discovery is not complete yet")),
         }
     }
 
@@ -199,7 +248,7 @@ impl Pods {
         drop(table);
         tracing::warn!(pod = %uid, "the successor no longer listens; taking the pod back");
         // A failure is logged, and the pod parked.
-        let _ = self.add(uid, info, pod.netns.clone());
+        let _ = self.add(uid, info, pod.netns.clone(), Arrival::Again);
     }
 
     /// Ends what is left of pods whose network is gone: nobody will.
@@ -226,10 +275,9 @@ impl Pods {
         all
     }
 
-    fn start(&self, uid: &PodUid, info: &WorkloadInfo, netns: &NetNs) -> std::io::Result<Running> {
-        let Inner { shared, workers, process, node, .. } = &*self.inner;
-        let Listeners { claim, by_worker } =
-            accept::listen(netns, &shared.settings, workers.handles().len(), process.is_draining())?;
+    fn start(&self, uid: &PodUid, info: &WorkloadInfo, netns: &NetNs, manner: Manner) -> io::Result<Running> {
+        let Inner { shared, workers, node, .. } = &*self.inner;
+        let Listeners { claim, by_worker } = accept::listen(netns, &shared.settings, workers.handles().len(), manner)?;
         let mut lookups = Some(lookups::listen(netns, &shared.settings, &shared.lookups.addresses)?);
         let pod = Arc::new(Pod::new(uid.clone(), local_name(info), netns.clone(), claim.has_elders()));
         let (drain, watch) = node.child();

@@ -60,11 +60,12 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     let (policies, policies_seen) = watch::channel(Arc::new(PolicySet::default()));
     let certificates = certificates(&config)?;
     let observer = Arc::new(Observer::new(XdsMetrics::new(&registry), certificates.clone()));
-    let Discovering { task: discovering, ready: mut is_ready, demand } =
+    let Discovering { task: discovering, ready: discovered, demand } =
         discovery_client(&config, observer, discovery, policies);
     let node = Node::new(Parts {
         config: Arc::clone(&config),
         view,
+        discovered: discovered.clone(),
         demand,
         policies: policies_seen,
         certificates,
@@ -81,14 +82,8 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     let routers = Routers { admin: admin.routes(), metrics, readiness: ready };
     let mut servers = ports::serve(&config, routers, &close)?;
 
-    let ready = drain.unless_draining(async { is_ready.wait_for(|ready| *ready).await.is_ok() }).await;
-    let outcome = if ready == Some(true) {
-        state_manager.complete();
-        info!("discovery is complete; following the node agent");
-        serve_pods(&config, &node, proxy_manager, &drain).await
-    } else {
-        Ok(())
-    };
+    let _completing = OnDrop(tokio::spawn(complete(discovered, state_manager)));
+    let outcome = serve_pods(&config, &node, proxy_manager, &drain).await;
     if outcome.is_err() {
         // Whoever connects meanwhile is better off with the process that replaces this one.
         trigger.start(config.drain_deadline);
@@ -102,14 +97,25 @@ pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -
     outcome
 }
 
+/// Says when discovery is complete.
+async fn complete(mut discovered: watch::Receiver<bool>, state_manager: drain::Task) {
+    if discovered.wait_for(|discovered| *discovered).await.is_ok() {
+        state_manager.complete();
+        info!("discovery is complete");
+    }
+}
+
 /// Serves pods until the process drains; without any, it is ready at once.
+///
+/// Whom nobody served meanwhile is listened for before discovery is complete: a process that was killed left a gap, and
+/// connections that wait for a moment are better off than refused ones.
 async fn serve_pods(
     config: &config::Ztunnel,
     node: &Node,
     mut readiness: drain::Task,
     drain: &drain::Watch,
 ) -> Result<(), ZtunnelError> {
-    if config.serves_pods {
+    if config.serves_pods && config.xds.is_some() {
         return node.follow_agent(&config.in_pod.socket, readiness).await;
     }
     readiness.settle();

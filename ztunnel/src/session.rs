@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use drain::{Task, Watch};
@@ -12,7 +13,7 @@ use zds::proxy::Session;
 use zds::{Request, ZdsError};
 
 use crate::error::ZtunnelError;
-use crate::pods::Pods;
+use crate::pods::{Arrival, Pods};
 
 /// The first wait before another attempt to connect; it doubles.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
@@ -84,12 +85,21 @@ impl Follower {
         let mut snapshot = Snapshot { mentioned: HashSet::new(), is_complete: false };
         let mut retry = interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (pods, mut is_discovered) = (self.pods.clone(), false);
+        let mut discovered = pin!(pods.discovered());
         loop {
             let request = tokio::select! {
                 biased;
+                () = &mut discovered, if !is_discovered => {
+                    is_discovered = true;
+                    self.pods.retry().await;
+                    self.report(&snapshot);
+                    continue;
+                }
                 request = session.next() => request,
-                _ = retry.tick(), if self.pods.has_parked() => {
-                    self.pods.retry();
+                // Before that, a pod that was refused would be listened in without its agent's knowledge.
+                _ = retry.tick(), if is_discovered && self.pods.has_parked() => {
+                    self.pods.retry().await;
                     self.report(&snapshot);
                     continue;
                 }
@@ -114,11 +124,12 @@ impl Follower {
     fn fulfil(&self, snapshot: &mut Snapshot, request: Request) -> Result<Result<(), String>, ZtunnelError> {
         match request {
             Request::Add { uid, info, netns } => {
-                if !snapshot.is_complete {
+                let arrival = if snapshot.is_complete { Arrival::New } else { Arrival::Again };
+                if arrival == Arrival::Again {
                     snapshot.mentioned.insert(uid.clone());
                 }
                 match NetNs::from_fd(netns) {
-                    Ok(netns) => Ok(self.pods.add(uid, info, netns)),
+                    Ok(netns) => Ok(self.pods.add(uid, info, netns, arrival)),
                     Err(error) => Ok(Err(error.to_string())),
                 }
             }

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) view: View,
     pub(crate) knowledge: Knowledge,
     pub(crate) policies: watch::Receiver<Arc<PolicySet>>,
+    /// Whether discovery has been complete once: before that, nobody knows what a connection may do.
+    pub(crate) discovered: watch::Receiver<bool>,
     pub(crate) certificates: CertificateStore,
     pub(crate) access: AccessLog,
     pub(crate) labels: Labels,
@@ -41,6 +43,20 @@ pub(crate) struct Shared {
     pub(crate) revocations: Arc<Revocations>,
     /// Warnings about source addresses that cannot be kept.
     pub(crate) source_warnings: Seldom,
+}
+
+impl Shared {
+    /// Whether discovery has been complete once.
+    pub(crate) fn is_discovered(&self) -> bool {
+        *self.discovered.borrow()
+    }
+
+    /// Waits for it.
+    pub(crate) async fn discovered(&self) {
+        if self.discovered.clone().wait_for(|discovered| *discovered).await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// Lets something happen once a minute: for warnings that every connection could cause.

@@ -36,6 +36,7 @@ impl Succession {
     /// Waits for the order to end, and carries it out.
     pub(crate) async fn run(self) {
         self.process.draining().await;
+        self.pods.withdraw();
         tracing::info!(pods = self.pods.served(), live = self.live.len(), "told to end; looking for a successor");
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -11,6 +11,9 @@ mod application_tunnel;
 #[path = "node/drain.rs"]
 mod drain;
 #[cfg(test)]
+#[path = "node/early.rs"]
+mod early;
+#[cfg(test)]
 #[path = "node/families.rs"]
 mod families;
 #[cfg(test)]

@@ -23,6 +23,12 @@ const LAST_WORD: Duration = Duration::from_secs(30);
 const RATE: u32 = 220;
 const LOWEST_RATE: f64 = 200.0;
 
+/// How long answers took, in milliseconds.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Latency {
+    pub(crate) max: f64,
+}
+
 /// What a load came to.
 #[derive(Debug, Clone, Deserialize)]
 #[expect(dead_code, reason = "a failed test shows all of it")]
@@ -32,6 +38,7 @@ pub(crate) struct LoadReport {
     pub(crate) failed: u64,
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) failed_at_ms: Vec<u64>,
+    pub(crate) latency_ms: Latency,
     pub(crate) sending_seconds: f64,
 }
 
@@ -61,6 +68,18 @@ impl StreamReport {
     pub(crate) fn assert_whole(&self, what: &str) {
         assert!(self.whole && self.received > 0, "{what}: {self:?}");
     }
+}
+
+/// What many connections at the same time came to.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct CrowdReport {
+    pub(crate) opened: usize,
+    pub(crate) ok: usize,
+    pub(crate) failed: u64,
+    #[expect(dead_code, reason = "a failed test shows all of it")]
+    pub(crate) reasons: BTreeMap<String, u64>,
+    pub(crate) opening_seconds: f64,
+    pub(crate) exchanging_seconds: f64,
 }
 
 /// A client in the lab that works until it is told to stop, and then reports.
@@ -101,6 +120,20 @@ impl Running {
     /// As [`Running::stream`], where the peer speaks first.
     pub(crate) async fn server_first(lab: &Lab, from: Place<'_>, to: &str) -> Self {
         Self::start(lab, from, &["stream", "--to", to, "--banner"]).await
+    }
+
+    /// Starts many connections at the same time, each of which exchanges bytes as it opens; all exchange bytes again when
+    /// the client is told to stop.
+    pub(crate) async fn crowd(lab: &Lab, from: Place<'_>, to: &str, connections: usize) -> Self {
+        Self::start(lab, from, &["crowd", "--to", to, "--connections", &connections.to_string()]).await
+    }
+
+    /// Waits until a crowd is open; how many connections that are.
+    pub(crate) async fn opened(&mut self, patience: Duration) -> usize {
+        let line = timeout(patience, self.output.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("not all are open after {patience:?}")).unwrap().unwrap_or_default();
+        let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        usize::try_from(said["opened"].as_u64().unwrap()).unwrap()
     }
 
     /// Whether the client goes on, that is has neither reported nor failed.

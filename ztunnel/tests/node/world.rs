@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<TestNode>,
     /// Proxies that were replaced.
     pub(crate) retired: Vec<TestNode>,
+    /// The configuration of every proxy.
+    variables: Vec<(String, String)>,
     next: AtomicU16,
 }
 
@@ -53,6 +55,8 @@ pub(crate) struct TestNode {
     pub(crate) listener: Listener,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) policies: watch::Sender<Arc<PolicySet>>,
+    /// Whether the control plane has told all that there is.
+    pub(crate) discovered: watch::Sender<bool>,
     pub(crate) drain: drain::Trigger,
     pub(crate) readiness: drain::Readiness,
     pub(crate) registry: Registry,
@@ -112,15 +116,28 @@ impl World {
             tls::Authority::self_signed(&"cluster.local".parse().unwrap(), Duration::from_secs(3600)).unwrap();
         let mut nodes = Vec::new();
         for name in ["node-1", "node-2"] {
-            nodes.push(TestNode::start(name, variables, &authority).await);
+            let node = TestNode::start(name, variables, &authority).await;
+            node.discovered.send_replace(true);
+            node.complete_snapshot().await;
+            nodes.push(node);
         }
-        Some(Self { fabric, authority, nodes, retired: Vec::new(), next: AtomicU16::new(2) })
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Some(Self { fabric, authority, nodes, retired: Vec::new(), variables, next: AtomicU16::new(2) })
     }
 
     /// A second proxy for a node, fed with what the mesh is like now.
     pub(crate) async fn successor(&self, node: usize) -> TestNode {
+        let second = self.beginner(node).await;
+        second.discovered.send_replace(true);
+        second.complete_snapshot().await;
+        second
+    }
+
+    /// As [`World::successor`], as it is before its control plane has answered and the agent has sent its snapshot.
+    pub(crate) async fn beginner(&self, node: usize) -> TestNode {
         let first = &self.nodes[node];
-        let second = TestNode::start(&first.name, &[], &self.authority).await;
+        let variables: Vec<_> = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let second = TestNode::start(&first.name, &variables, &self.authority).await;
         let view = first.writer.lock().unwrap().view();
         let mut writer = second.writer.lock().unwrap();
         view.workloads().iter().for_each(|workload| writer.upsert_workload((**workload).clone()));
@@ -207,6 +224,7 @@ impl World {
 }
 
 impl TestNode {
+    /// A proxy that knows nothing yet, and that the agent is about to send its snapshot to.
     async fn start(name: &str, variables: &[(&str, &str)], authority: &tls::Authority) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("ztunnel.sock");
@@ -216,6 +234,7 @@ impl TestNode {
         let network: Arc<str> = Arc::from(config.own.network.as_str());
         let writer = Writer::new(Arc::clone(&network), Some(Arc::from(name)));
         let (policies, policies_seen) = watch::channel(Arc::new(PolicySet::default()));
+        let (discovered, is_discovered) = watch::channel(false);
         let pem = authority.to_pem();
         let authority = tls::Authority::from_pem(&pem.certificate, &pem.key).unwrap();
         let registry = Registry::new();
@@ -224,6 +243,7 @@ impl TestNode {
         let node = Node::new(Parts {
             config: Arc::new(config),
             view: writer.view(),
+            discovered: is_discovered,
             demand: None,
             policies: policies_seen,
             certificates: CertificateStore::new(LocalSigner::new(authority, Duration::from_secs(600)), Clock::system()),
@@ -243,6 +263,7 @@ impl TestNode {
             listener,
             writer: Mutex::new(writer),
             policies,
+            discovered,
             drain: trigger,
             readiness,
             registry,
@@ -252,10 +273,14 @@ impl TestNode {
             network,
             _folder: folder,
         };
-        let mut agent = started.accept_proxy().await;
-        assert_eq!(within(agent.snapshot_sent()).await.unwrap(), Answer::Acknowledged);
-        *started.agent.lock().await = Some(agent);
+        *started.agent.lock().await = Some(started.accept_proxy().await);
         started
+    }
+
+    /// Ends the agent's snapshot.
+    pub(crate) async fn complete_snapshot(&self) {
+        let mut agent = self.agent.lock().await;
+        assert_eq!(within(agent.as_mut().unwrap().snapshot_sent()).await.unwrap(), Answer::Acknowledged);
     }
 
     /// Ends the proxy at once, as a killed process does.
