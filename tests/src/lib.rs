@@ -12,6 +12,8 @@ mod clients;
 #[cfg(test)]
 mod coredns;
 #[cfg(test)]
+mod crowds;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod enrolment;

@@ -1,13 +1,10 @@
-//! Many connections, many pods, many connections one after the other: what they cost, and that it stays the same.
+//! Many pods, many connections one after the other: what they cost, and that it stays the same.
 //!
 //! A program of its own, whose tests run one at a time: they look at the whole process.
 
 #[cfg(test)]
 #[path = "scale/churn.rs"]
 mod churn;
-#[cfg(test)]
-#[path = "scale/connections.rs"]
-mod connections;
 #[cfg(test)]
 #[expect(dead_code, reason = "shared with the tests of the program, which use more of it")]
 #[path = "run/control.rs"]

@@ -68,6 +68,21 @@ pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
+/// How many files and sockets a process may have open.
+pub(crate) fn most_files(pid: u32) -> usize {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    // Name, soft limit, hard limit, unit.
+    line.split_whitespace().nth(3).unwrap().parse().unwrap_or(usize::MAX)
+}
+
+/// Memory that a process uses, in bytes.
+pub(crate) fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
 /// Mounts of this machine that a lab might have left.
 pub(crate) fn mounts() -> Vec<String> {
     let all = fs::read_to_string("/proc/self/mountinfo").unwrap();

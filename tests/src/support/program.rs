@@ -62,6 +62,11 @@ impl Caller {
         Self { program, user, home: Some(home) }
     }
 
+    /// The command's path.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Where the ordinary user's labs keep their state.
     pub(crate) fn state(&self) -> Option<PathBuf> {
         self.home.as_ref().map(|home| home.path().join("run/aquifer"))
