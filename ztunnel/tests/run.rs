@@ -7,5 +7,8 @@ mod control;
 #[path = "run/machine.rs"]
 mod machine;
 #[cfg(test)]
+#[path = "run/partition.rs"]
+mod partition;
+#[cfg(test)]
 #[path = "run/program.rs"]
 mod program;

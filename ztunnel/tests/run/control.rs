@@ -25,6 +25,9 @@ pub(crate) const TOKEN: &str = "let-me-in";
 /// The name in the server's certificate.
 pub(crate) const NAME: &str = "control.test";
 
+/// How long certificates last unless a test says so.
+const VALIDITY: Duration = Duration::from_secs(60);
+
 /// A running control plane.
 pub(crate) struct Control {
     pub(crate) roots_pem: String,
@@ -40,6 +43,15 @@ impl Control {
 
     /// The same with other workloads beside the one.
     pub(crate) async fn start_with(others: u32) -> Self {
+        Self::start_as(others, VALIDITY).await
+    }
+
+    /// The same with one workload, and certificates that last this long.
+    pub(crate) async fn signing(validity: Duration) -> Self {
+        Self::start_as(0, validity).await
+    }
+
+    async fn start_as(others: u32, validity: Duration) -> Self {
         let authority = Authority::self_signed(&"cluster.local".parse().unwrap(), Duration::from_secs(3600)).unwrap();
         let roots_pem = authority.roots_pem().to_owned();
         let certificate = authority.issue_server(&[NAME], Duration::from_secs(3600)).unwrap();
@@ -58,7 +70,7 @@ impl Control {
         tokio::spawn(accept(listener, acceptor, connections));
         let serving = tonic::transport::Server::builder()
             .add_service(server.service())
-            .add_service(IstioCertificateServiceServer::new(Ca(authority)))
+            .add_service(IstioCertificateServiceServer::new(Ca { authority, validity }))
             .serve_with_incoming(ReceiverStream::new(incoming));
         tokio::spawn(serving);
         Self { roots_pem, server, snapshots }
@@ -143,7 +155,10 @@ fn snapshot(version: u64) -> Snapshot {
     Snapshot { version, types: types.into_iter().collect() }
 }
 
-struct Ca(Authority);
+struct Ca {
+    authority: Authority,
+    validity: Duration,
+}
 
 #[tonic::async_trait]
 impl IstioCertificateService for Ca {
@@ -162,7 +177,7 @@ impl IstioCertificateService for Ca {
             _ => None,
         });
         let identity = asked.ok_or_else(|| Status::invalid_argument("for whom?"))?;
-        let chain = self.0.sign_csr(&request.csr, &identity, Duration::from_secs(60));
+        let chain = self.authority.sign_csr(&request.csr, &identity, self.validity);
         let cert_chain = chain.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
     }

@@ -14,13 +14,13 @@ use zds::agent::{Answer, Listener, Session};
 use crate::control::Control;
 use crate::machine::{Machine, on_machine, request, within};
 
-async fn agent(machine: &Machine) -> Session {
+pub(crate) async fn agent(machine: &Machine) -> Session {
     let listener = Listener::bind(&machine.path("ztunnel.sock")).unwrap();
     let connection = within(listener.accept()).await.unwrap();
     within(Session::start(connection)).await.unwrap()
 }
 
-fn info() -> WorkloadInfo {
+pub(crate) fn info() -> WorkloadInfo {
     WorkloadInfo { name: "cart".to_owned(), namespace: "shop".to_owned(), service_account: "cart".to_owned() }
 }
 
