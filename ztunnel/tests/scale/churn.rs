@@ -17,6 +17,9 @@ const RATE: u32 = 1000;
 /// The least that says anything: debug builds on busy machines are slow.
 const LOWEST_RATE: f64 = 200.0;
 
+/// The least in the long form, which is for release builds.
+const LOWEST_FULL_RATE: f64 = 990.0;
+
 /// Connections at a time; a machine that cannot keep up must not pile them up.
 const AT_ONCE: usize = 256;
 
@@ -89,7 +92,8 @@ async fn files_and_memory_stay_flat_while_connections_come_and_go() {
         memory_before >> 10,
         memory_after >> 10
     );
-    assert!(rate >= LOWEST_RATE, "{rate:.0} per second");
+    let least = if is_full() { LOWEST_FULL_RATE } else { LOWEST_RATE };
+    assert!(rate >= least, "{rate:.0} per second");
     // A tunnel more or less is how they happened to be shared.
     assert!(files_after <= files_before + 16, "{files_before} files, then {files_after}");
     assert!(memory_after <= memory_before + GROWTH, "{memory_before} bytes, then {memory_after}");
