@@ -20,6 +20,13 @@ const TOKEN_AUDIENCE: &str = "istio-ca";
 /// Lifetime of these tokens in seconds.
 const TOKEN_SECONDS: u32 = 43_200;
 
+/// Time in seconds that a node proxy gets to end: it tells the proxy as well, which goes on serving until a successor
+/// does, for as long as that.
+///
+/// A successor may be slow to start, and looks ready before it is: both are in the node's network, and whoever is there
+/// answers the probes.
+const PROXY_GRACE: u32 = 30;
+
 /// The objects to apply, in order.
 pub fn manifests(nodes: &[NodeNetwork]) -> Vec<Value> {
     let mut objects = vec![namespace(SYSTEM_NAMESPACE), namespace(ROOT_NAMESPACE)];
@@ -98,7 +105,7 @@ fn proxy(node: &NodeNetwork) -> Value {
             "hostNetwork": true,
             "dnsPolicy": "ClusterFirstWithHostNet",
             "serviceAccountName": "ztunnel",
-            "terminationGracePeriodSeconds": 30,
+            "terminationGracePeriodSeconds": PROXY_GRACE,
             "containers": [{
                 "name": "istio-proxy",
                 "image": "aquifer",
@@ -111,6 +118,7 @@ fn proxy(node: &NodeNetwork) -> Value {
                     field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
                     {"name": "CA_ADDRESS", "value": CONTROL_PLANE},
                     {"name": "XDS_ADDRESS", "value": CONTROL_PLANE},
+                    {"name": "TERMINATION_GRACE_PERIOD_SECONDS", "value": PROXY_GRACE.to_string()},
                 ],
                 "ports": [{"name": "ztunnel-stats", "containerPort": 15020}],
                 "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": 15021}, "periodSeconds": 1},

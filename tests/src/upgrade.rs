@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::lab::{Lab, SYSTEM, shop};
 use crate::support::load::{LoadReport, Running, StreamReport};
@@ -82,6 +82,31 @@ async fn replacing_both_ztunnels_under_load_loses_nothing() {
     assert_whole(loads, "while ztunnels were replaced").await;
 }
 
+/// How long a successor takes to start on a machine that has too much to do: longer than most drains.
+const SLOW_START: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn a_successor_that_is_slow_to_start_costs_nothing() {
+    let Some(lab) = Lab::start(&[]).await else { return };
+    lab.open_shop(PODS).await;
+    lab.capture().await;
+    lab.is_encrypted("frontend", "cart", "node-2").await;
+    let load = Running::load(&lab, shop("frontend"), "http://cart/").await;
+    let mut object = lab.get(&format!("pod -n {SYSTEM} ztunnel-node-2")).await;
+    let script = format!("sleep {}; exec {} ztunnel", SLOW_START.as_secs(), lab.caller.program().display());
+    object["spec"]["containers"][0]["command"] = json!(["sh", "-c", script]);
+    object["spec"]["containers"][0]["args"] = json!([]);
+    lab.apply(&like(&object, "ztunnel-slow")).await;
+    // Both are asked on the same port of the node, so that the one that is there answers for the one that is not.
+    lab.ready(&format!("pod -n {SYSTEM} ztunnel-slow")).await;
+    let started = Instant::now();
+    lab.kubectl(&format!("delete pod -n {SYSTEM} ztunnel-node-2 --wait=false")).await;
+    is_gone(&lab, "ztunnel-node-2").await;
+    println!("the old ztunnel has gone after {:?}", started.elapsed());
+    sleep(AFTERMATH).await;
+    load.finish::<LoadReport>().await.assert_whole("while the successor was slow to start");
+}
+
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 requests")]
 fn share(report: &LoadReport) -> f64 {
     report.failed as f64 / report.sent as f64
@@ -123,7 +148,7 @@ async fn a_ztunnel_without_successor_accepts_until_its_deadline() {
     let load = Running::load(&lab, shop("frontend"), "http://cart/").await;
     let stream = Running::stream(&lab, shop("frontend"), "cart:9000").await;
     send(process, Signal::Terminate);
-    // Its drain takes five seconds; most of them are over.
+    // Longer than it waits where nobody needs it.
     sleep(Duration::from_secs(3)).await;
     load.finish::<LoadReport>().await.assert_whole("through a ztunnel that will end");
     stream.finish::<StreamReport>().await.assert_whole("the stream through a ztunnel that will end");
