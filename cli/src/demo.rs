@@ -1,7 +1,7 @@
 //! `aquifer demo`: the whole mesh in one command, each step checked by what can be observed from outside.
 
 mod absence;
-mod cluster;
+pub(crate) mod cluster;
 mod components;
 mod ipv6;
 mod lab;

@@ -4,6 +4,7 @@
 //! This is the composition root: here configuration is read, logs and runtimes are made, and libraries are put together.
 
 mod admin;
+mod bench;
 mod cni_plugin;
 mod demo;
 mod failure;
@@ -18,7 +19,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use verbs::{completion, controlplane, down, echo, exec, fetch, kubeconfig, load, log, logs, manifest, mtls, node};
+use verbs::{
+    bench as bench_verb, completion, controlplane, down, echo, exec, fetch, kubeconfig, load, log, logs, manifest,
+    mtls, node,
+};
 use verbs::{status, supervisor, up, version, ztunnel, ztunnel_config};
 
 /// An ambient service mesh: mTLS, identity and policy for pods, without sidecars.
@@ -31,6 +35,7 @@ use verbs::{status, supervisor, up, version, ztunnel, ztunnel_config};
     after_help = "\
 Examples:
   aquifer demo                      the whole mesh, shown and checked
+  aquifer bench                     what it costs, compared with no mesh and with sidecars
   aquifer up                        a lab: two nodes, an API server, the mesh
   aquifer exec cart -n shop -- curl -s http://frontend/
   aquifer zc workloads -n shop      what the node proxies know
@@ -44,6 +49,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Demo(demo::DemoArgs),
+    Bench(bench_verb::BenchArgs),
     Up(up::UpArgs),
     Down(down::DownArgs),
     Status(status::StatusArgs),
@@ -81,6 +87,7 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args),
+        Verb::Bench(args) => bench_verb::run(&args),
         Verb::Up(args) => up::run(&args),
         Verb::Down(args) => down::run(&args),
         Verb::Status(args) => status::run(&args),

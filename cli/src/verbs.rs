@@ -1,5 +1,6 @@
 //! What the command can do, one module per verb.
 
+pub(crate) mod bench;
 pub(crate) mod completion;
 pub(crate) mod controlplane;
 pub(crate) mod down;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 const POLL: Duration = Duration::from_millis(10);
 
 /// Creates one object.
-pub(super) async fn create(client: &kube::Client, object: &Value) -> Result<()> {
+pub(crate) async fn create(client: &kube::Client, object: &Value) -> Result<()> {
     let api = api_of(client, object)?;
     let typed: DynamicObject = serde_json::from_value(object.clone())?;
     let name = typed.metadata.name.clone().unwrap_or_default();
@@ -76,7 +76,7 @@ pub(super) async fn pods(client: &kube::Client, namespace: &str) -> Result<Vec<P
 }
 
 /// Waits until all pods of a namespace satisfy the condition, and returns how long it took.
-pub(super) async fn wait_for_pods(
+pub(crate) async fn wait_for_pods(
     client: &kube::Client,
     namespace: &str,
     deadline: Duration,
@@ -98,13 +98,13 @@ pub(super) async fn wait_for_pods(
 }
 
 /// Whether the pod's containers are ready.
-pub(super) fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Whether the pod is marked as captured.
-pub(super) fn is_captured(pod: &Pod) -> bool {
+pub(crate) fn is_captured(pod: &Pod) -> bool {
     pod.metadata
         .annotations
         .as_ref()
@@ -126,7 +126,7 @@ async fn ztunnel_log(client: &kube::Client, pod: &str) -> Result<String> {
 }
 
 /// Waits until the log of a ztunnel holds a line with all of the given parts, and returns that line.
-pub(super) async fn wait_for_log(
+pub(crate) async fn wait_for_log(
     client: &kube::Client,
     pod: &str,
     deadline: Duration,

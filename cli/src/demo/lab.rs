@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use super::cluster;
 use super::report::Report;
+use crate::lab_name;
 
 /// How many nodes the story needs.
 pub(super) const NODES: u8 = 2;
@@ -47,7 +48,7 @@ pub(super) struct Lab {
 impl Starting {
     /// Starts the lab's processes.
     pub(super) fn start(runtime_directory: Option<&Path>, keep: bool) -> Result<Self> {
-        sweep(runtime_directory);
+        lab_name::sweep(KEPT_NAME, runtime_directory);
         let name = if keep { KEPT_NAME.to_owned() } else { format!("{KEPT_NAME}-{}", std::process::id()) };
         let options = Options {
             directory: StateDirectory::new(&name, runtime_directory)?,
@@ -81,28 +82,6 @@ impl Starting {
         let kept = if self.keep { ", kept at the end" } else { "" };
         report.note(&format!("{NODES} nodes, control plane, a ztunnel and an agent on each node{kept}"));
         Ok(lab)
-    }
-}
-
-/// Removes what killed demos have left behind: their labs' names hold the number of a process that is no more.
-fn sweep(runtime_directory: Option<&Path>) {
-    let Ok(any) = StateDirectory::new(KEPT_NAME, runtime_directory) else { return };
-    let socket = any.socket();
-    let Some(base) = socket.parent().and_then(Path::parent) else { return };
-    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let process = name.strip_prefix(KEPT_NAME).and_then(|rest| rest.strip_prefix('-'));
-        let Some(process) = process.and_then(|number| number.parse::<u32>().ok()) else { continue };
-        if Path::new("/proc").join(process.to_string()).exists() {
-            continue;
-        }
-        if let Ok(stale) = StateDirectory::new(name, runtime_directory)
-            && stale.record().is_err()
-        {
-            // What cannot be removed is in nobody's way: the next demo tries again.
-            let _ = stale.remove();
-        }
     }
 }
 

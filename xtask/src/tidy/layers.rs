@@ -12,7 +12,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (1, &["policy", "routing", "discovery", "kinds", "config", "telemetry", "drain", "io", "echo", "load", "cni"]),
     (2, &["dns", "tls", "hbone", "xds", "zds"]),
     (3, &["identity"]),
-    (4, &["ztunnel", "waypoint", "controlplane", "node", "lab"]),
+    (4, &["ztunnel", "waypoint", "controlplane", "node", "lab", "bench"]),
     (5, &["aquifer", "end-to-end", "fuzz-targets", "xtask"]),
 ];
 

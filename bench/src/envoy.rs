@@ -1,0 +1,71 @@
+//! The Envoys that the mesh is compared with: what each is told, and the certificates that they show each other.
+//!
+//! They are configured as service meshes configure sidecars and waypoints, without the filters that those add: telemetry
+//! of their own, authorization, tracing. What is compared with them is therefore compared with less than a real sidecar.
+
+mod credentials;
+mod parts;
+mod sidecar;
+mod waypoint;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+pub use credentials::{CredentialError, Credentials};
+pub use sidecar::{client, server};
+pub use waypoint::{Service, waypoint};
+
+/// Worker threads: what meshes give a sidecar.
+pub const CONCURRENCY: u32 = 2;
+
+/// Where a client's sidecar takes HTTP, on loopback.
+pub const OUTBOUND_HTTP: u16 = 15081;
+
+/// Where a client's sidecar takes bytes, on loopback.
+pub const OUTBOUND_BYTES: u16 = 15082;
+
+/// Where a server's sidecar takes HTTP over mutual TLS.
+const INBOUND_HTTP: u16 = 15443;
+
+/// Where a server's sidecar takes bytes over mutual TLS.
+const INBOUND_BYTES: u16 = 15444;
+
+/// Where an Envoy answers questions about itself, and says whether it is ready.
+pub const ADMIN: u16 = 15000;
+
+/// What a sidecar reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// HTTP, where it is HTTP.
+    Http,
+    /// Nothing: it copies bytes.
+    Nothing,
+}
+
+/// The command line of an Envoy with its bootstrap in a file.
+#[must_use]
+pub fn command(program: &Path, bootstrap: &Path) -> Vec<String> {
+    let concurrency = CONCURRENCY.to_string();
+    let (program, bootstrap) = (program.display().to_string(), bootstrap.display().to_string());
+    let options = ["--concurrency", &concurrency, "--log-level", "warn", "--disable-hot-restart"];
+    [program.as_str(), "-c", &bootstrap].into_iter().chain(options).map(str::to_owned).collect()
+}
+
+/// A container that runs it, ready when Envoy says so.
+#[must_use]
+pub fn container(command: &[String]) -> Value {
+    json!({
+        "name": "envoy", "image": "envoy", "command": command,
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": ADMIN}, "periodSeconds": 1},
+    })
+}
+
+/// `address:port` of an IPv4 or IPv6 address.
+fn host_port(address: IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(address, port).to_string()
+}
+
+#[cfg(test)]
+mod tests;

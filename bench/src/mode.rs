@@ -1,0 +1,136 @@
+//! What is compared: no mesh, the ambient mesh in its forms, and sidecars.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// One way from the client to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// No proxy, two nodes.
+    None,
+    /// No proxy, client and server on one node.
+    NoneSameNode,
+    /// Two node proxies, two nodes.
+    AmbientL4,
+    /// One node proxy between two pods of its node.
+    AmbientL4SameNode,
+    /// Two node proxies and a waypoint, two nodes.
+    AmbientL7,
+    /// A proxy in either pod that reads HTTP, two nodes.
+    Sidecar,
+    /// A proxy in either pod that copies bytes, two nodes.
+    SidecarL4,
+}
+
+/// No such mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no mode {found:?}; there are: {}", Mode::ALL.map(Mode::name).join(", "))]
+pub struct UnknownMode {
+    found: String,
+}
+
+impl Mode {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 7] = [
+        Self::None,
+        Self::NoneSameNode,
+        Self::AmbientL4,
+        Self::AmbientL4SameNode,
+        Self::AmbientL7,
+        Self::Sidecar,
+        Self::SidecarL4,
+    ];
+
+    /// As flags, budgets and reports write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::NoneSameNode => "none-same-node",
+            Self::AmbientL4 => "ambient-l4",
+            Self::AmbientL4SameNode => "ambient-l4-same-node",
+            Self::AmbientL7 => "ambient-l7",
+            Self::Sidecar => "sidecar",
+            Self::SidecarL4 => "sidecar-l4",
+        }
+    }
+
+    /// What stands between client and server.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::None => "no proxy; two nodes",
+            Self::NoneSameNode => "no proxy; one node",
+            Self::AmbientL4 => "the ztunnels of two nodes, HBONE between them",
+            Self::AmbientL4SameNode => "one ztunnel between two pods of its node",
+            Self::AmbientL7 => "two ztunnels and an Envoy as waypoint that reads HTTP",
+            Self::Sidecar => "an Envoy in either pod that reads HTTP, mutual TLS between them; two nodes",
+            Self::SidecarL4 => "an Envoy in either pod that copies bytes, mutual TLS between them; two nodes",
+        }
+    }
+
+    /// Without any proxy.
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        matches!(self, Self::None | Self::NoneSameNode)
+    }
+
+    /// What its overhead is relative to: the same nodes without proxy.
+    #[must_use]
+    pub fn baseline(self) -> Option<Self> {
+        match self {
+            Self::None | Self::NoneSameNode => None,
+            Self::AmbientL4SameNode => Some(Self::NoneSameNode),
+            Self::AmbientL4 | Self::AmbientL7 | Self::Sidecar | Self::SidecarL4 => Some(Self::None),
+        }
+    }
+
+    /// The sidecars that do the same work between the same nodes.
+    #[must_use]
+    pub fn rivals(self) -> &'static [Self] {
+        match self {
+            Self::AmbientL4 => &[Self::Sidecar, Self::SidecarL4],
+            Self::AmbientL7 => &[Self::Sidecar],
+            _ => &[],
+        }
+    }
+
+    /// Whether an Envoy takes part.
+    #[must_use]
+    pub fn needs_envoy(self) -> bool {
+        matches!(self, Self::AmbientL7 | Self::Sidecar | Self::SidecarL4)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        let found = Self::ALL.into_iter().find(|mode| mode.name() == text);
+        found.ok_or_else(|| UnknownMode { found: text.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mode_is_found_by_the_name_that_it_is_written_with() {
+        for mode in Mode::ALL {
+            assert_eq!(mode.name().parse(), Ok(mode));
+            assert_eq!(serde_json::to_value(mode).unwrap(), mode.name());
+        }
+        let error = "ambient".parse::<Mode>().unwrap_err().to_string();
+        assert!(error.starts_with("no mode \"ambient\"; there are: none, none-same-node, ambient-l4,"), "{error}");
+    }
+}

@@ -1,0 +1,206 @@
+//! What a process has used, read from `/proc`.
+//!
+//! Processor time is summed over threads from their scheduling statistics, which count nanoseconds; the sums that the
+//! kernel keeps for a whole process count hundredths of a second.
+//! Threads that end between two readings take with them what they used meanwhile: proxies keep theirs.
+//! System calls are not in `/proc`: `io` counts `read` and `write`, and sockets are used by other calls.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Why there are no system calls in the report.
+pub const NO_SYSCALLS: &str = "system calls are not counted: /proc counts reads and writes of files alone, and \
+                               counting all takes tracing rights that not every machine gives";
+
+/// A process, told from a later one with the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// What reports call it.
+    pub name: String,
+    pid: u32,
+    started: u64,
+}
+
+/// What a process had used up to a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    threads: BTreeMap<u32, Thread>,
+    /// Resident memory, in KiB.
+    pub rss_kib: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Thread {
+    cpu: Duration,
+    switches: u64,
+}
+
+/// What a process used between two readings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Used {
+    /// What reports call it.
+    pub process: String,
+    /// Processor time of all threads, in seconds.
+    pub cpu_s: f64,
+    /// Context switches of all threads, asked for or not.
+    pub context_switches: u64,
+    /// Resident memory afterwards, in KiB.
+    pub rss_kib: u64,
+}
+
+impl Process {
+    /// The process with that number.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(name: impl Into<String>, pid: u32) -> io::Result<Self> {
+        Ok(Self { name: name.into(), pid, started: started(pid)? })
+    }
+
+    /// What it has used so far.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn read(&self) -> io::Result<Reading> {
+        let folder = folder(self.pid);
+        let mut threads = BTreeMap::new();
+        for entry in std::fs::read_dir(folder.join("task"))? {
+            let entry = entry?;
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // A thread may end while it is looked at.
+            if let Ok(thread) = thread(&entry.path()) {
+                threads.insert(id, thread);
+            }
+        }
+        let rss_kib = field(&std::fs::read_to_string(folder.join("status"))?, "VmRSS").unwrap_or_default();
+        // Last: whatever was read before was this process's if it still is.
+        if started(self.pid)? != self.started {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.name)));
+        }
+        Ok(Reading { threads, rss_kib })
+    }
+}
+
+impl Reading {
+    /// What was used between an earlier reading and this one.
+    #[must_use]
+    pub fn since(&self, earlier: &Self, process: &str) -> Used {
+        let mut used = Used { process: process.to_owned(), cpu_s: 0.0, context_switches: 0, rss_kib: self.rss_kib };
+        for (id, now) in &self.threads {
+            let before = earlier.threads.get(id).copied().unwrap_or_default();
+            used.cpu_s += now.cpu.saturating_sub(before.cpu).as_secs_f64();
+            used.context_switches += now.switches.saturating_sub(before.switches);
+        }
+        used
+    }
+}
+
+/// Every process that descends from `first`, itself included, with its command line.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn family(first: u32) -> io::Result<Vec<(u32, Vec<String>)>> {
+    let mut parents = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if let Some(parent) = stat(pid).ok().and_then(|fields| fields.get(1)?.parse::<u32>().ok()) {
+            parents.insert(pid, parent);
+        }
+    }
+    let descends = |pid: u32| {
+        let line = std::iter::successors(Some(pid), |pid| parents.get(pid).copied().filter(|parent| *parent > 0));
+        // Numbers are taken again, and a listing is not of one moment: no line is longer than there are processes.
+        line.take(parents.len()).any(|pid| pid == first)
+    };
+    Ok(parents.keys().filter(|pid| descends(**pid)).map(|pid| (*pid, command(*pid))).collect())
+}
+
+/// The value of a variable that a process was started with.
+#[must_use]
+pub fn variable(pid: u32, name: &str) -> Option<String> {
+    let all = std::fs::read(folder(pid).join("environ")).ok()?;
+    let text = String::from_utf8_lossy(&all).into_owned();
+    text.split('\0').find_map(|pair| Some(pair.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}
+
+fn folder(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+fn command(pid: u32) -> Vec<String> {
+    let all = std::fs::read(folder(pid).join("cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&all).split('\0').map(str::to_owned).collect()
+}
+
+/// In clock ticks since the machine's start.
+fn started(pid: u32) -> io::Result<u64> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat"));
+    stat(pid)?.get(19).and_then(|text| text.parse().ok()).ok_or_else(malformed)
+}
+
+/// The fields after the program's name, which may hold anything.
+fn stat(pid: u32) -> io::Result<Vec<String>> {
+    let text = std::fs::read_to_string(folder(pid).join("stat"))?;
+    let rest = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    Ok(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+fn thread(folder: &Path) -> io::Result<Thread> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "schedstat");
+    let statistics = std::fs::read_to_string(folder.join("schedstat"))?;
+    let nanoseconds = statistics.split_whitespace().next().and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
+    let status = std::fs::read_to_string(folder.join("status"))?;
+    let switches = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+    let switches = switches.iter().filter_map(|name| field(&status, name)).sum();
+    Ok(Thread { cpu: Duration::from_nanos(nanoseconds), switches })
+}
+
+/// The number of a line `name: number unit`.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_counted_to_the_one_who_does_it() {
+        let own = Process::open("own", std::process::id()).unwrap();
+        let before = own.read().unwrap();
+        assert!(before.rss_kib > 500, "{before:?}");
+        // The kernel brings a running thread's count up to date at ticks of the clock.
+        let mut sum = 0_u64;
+        let used = loop {
+            sum = (0..1_000_000_u64).fold(sum, |sum, number| sum.rotate_left(3) ^ number);
+            let used = own.read().unwrap().since(&before, "own");
+            if used.cpu_s >= 0.05 || sum == 1 {
+                break used;
+            }
+        };
+        assert_eq!(used.process, "own");
+        assert!(used.cpu_s < 60.0, "{used:?}");
+    }
+
+    #[test]
+    fn another_process_with_the_same_number_is_not_mistaken() {
+        let mut later = Process::open("x", std::process::id()).unwrap();
+        later.started -= 1;
+        assert_eq!(later.read().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_family_has_its_first_and_leaves_strangers_out() {
+        let own = std::process::id();
+        let found = family(own).unwrap();
+        let (_, command) = found.iter().find(|(pid, _)| *pid == own).unwrap();
+        assert!(command[0].contains("bench"), "{command:?}");
+        assert!(found.iter().all(|(pid, _)| *pid != 1));
+        assert!(variable(own, "PATH").is_some_and(|path| !path.is_empty()));
+    }
+}

