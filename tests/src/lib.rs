@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod absence;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod coredns;
