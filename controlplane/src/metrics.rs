@@ -1,8 +1,13 @@
 //! What the control plane counts.
 
+use std::time::Duration;
+
 use telemetry::Registry;
-use telemetry::metrics::{Counter, Counters, Gauge, Gauges};
+use telemetry::metrics::{Counter, Counters, DurationFamilies, Durations, Gauge, Gauges};
 use xds::server::Observer;
+
+/// From what a small mesh takes to what somebody should look into, in seconds.
+const BUCKETS: &[f64] = &[0.001, 0.01, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
 
 /// Counters of the certificate authority.
 #[derive(Debug, Clone)]
@@ -39,6 +44,8 @@ impl CaMetrics {
 pub(crate) struct XdsMetrics {
     connected: Gauges,
     pushes: Counters,
+    push_time: DurationFamilies,
+    convergence: Durations,
     rejects: Counters,
 }
 
@@ -47,6 +54,17 @@ impl XdsMetrics {
         Self {
             connected: registry.gauges("pilot_xds", "Connected discovery clients.", &["version"]),
             pushes: registry.counters("pilot_xds_pushes", "Discovery responses sent, by type.", &["type"]),
+            push_time: registry.histograms(
+                "pilot_xds_push_time",
+                "How long it took to put a discovery response together, by type, in seconds.",
+                BUCKETS,
+                &["type"],
+            ),
+            convergence: registry.histogram(
+                "pilot_proxy_convergence_time",
+                "From a change until a client has processed all of it, in seconds.",
+                BUCKETS,
+            ),
             rejects: registry.counters(
                 "pilot_total_xds_rejects",
                 "Discovery responses of which a client refused something, by type.",
@@ -57,8 +75,13 @@ impl XdsMetrics {
 }
 
 impl Observer for XdsMetrics {
-    fn pushed(&self, type_url: &str, _resource_bytes: usize) {
+    fn pushed(&self, type_url: &str, _resource_bytes: usize, took: Duration) {
         self.pushes.with(&[short(type_url)]).increment();
+        self.push_time.with(&[short(type_url)]).observe(took);
+    }
+
+    fn converged(&self, after: Duration) {
+        self.convergence.observe(after);
     }
 
     fn rejected(&self, type_url: &str) {

@@ -138,7 +138,13 @@ async fn a_node_proxy_hears_of_the_cluster_and_of_each_change() {
     let off = json!({"metadata": {"annotations": {"ambient.istio.io/redirection": null}}});
     mesh.api.patch("pods", "shop", "cart", &off);
     assert_eq!(workload(&stream.until(CART).await).tunnel_protocol(), TunnelProtocol::None);
-    assert!(mesh.monitor("/metrics").await.contains("pilot_xds_pushes{type=\"wds\"} 3"));
+    let metrics = mesh.monitor("/metrics").await;
+    for line in ["pilot_xds_pushes{type=\"wds\"} 3", "pilot_xds_push_time_count{type=\"wds\"} 3"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    // The first content was no change; the two that came later have been acknowledged.
+    until("convergence", || async { mesh.monitor("/metrics").await.contains("pilot_proxy_convergence_time_count 2") })
+        .await;
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use linux::netns::NetNs;
 use telemetry::http::{Response, Router, text};
+use telemetry::metrics::Counters;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
@@ -49,6 +50,8 @@ pub(crate) struct Arrivals {
     host_root: PathBuf,
     node_name: Arc<str>,
     agent: mpsc::Sender<Arrival>,
+    /// Answers, by status.
+    answers: Counters,
 }
 
 /// Why a pod does not start.
@@ -68,9 +71,14 @@ enum ArrivalError {
 
 impl Arrivals {
     /// Takes announcements for the agent that has the other end.
-    pub(crate) fn new(knowledge: Knowledge, host_root: PathBuf, node_name: &str) -> (Self, mpsc::Receiver<Arrival>) {
+    pub(crate) fn new(
+        knowledge: Knowledge,
+        host_root: PathBuf,
+        node_name: &str,
+        answers: Counters,
+    ) -> (Self, mpsc::Receiver<Arrival>) {
         let (agent, arrivals) = mpsc::channel(QUEUE);
-        (Self { knowledge, host_root, node_name: node_name.into(), agent }, arrivals)
+        (Self { knowledge, host_root, node_name: node_name.into(), agent, answers }, arrivals)
     }
 
     /// What answers on the socket.
@@ -82,11 +90,13 @@ impl Arrivals {
     }
 
     async fn handle(&self, body: &[u8]) -> Response {
-        match self.take(body).await {
-            Ok(outcome) => text(StatusCode::OK, format!("{outcome}\n")),
-            Err(error @ ArrivalError::Malformed(_)) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
-        }
+        let (status, words) = match self.take(body).await {
+            Ok(outcome) => (StatusCode::OK, outcome.to_owned()),
+            Err(error @ ArrivalError::Malformed(_)) => (StatusCode::BAD_REQUEST, error.to_string()),
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        };
+        self.answers.with(&[status.as_str()]).increment();
+        text(status, format!("{words}\n"))
     }
 
     async fn take(&self, body: &[u8]) -> Result<&'static str, ArrivalError> {

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use crate::agent::Step;
 use crate::annotations::is_enabled;
 use crate::enrol::{EnrolError, Enrolled, full_name};
-use crate::observe::AgentMetrics;
+use crate::observe::{AgentMetrics, result_label};
 
 /// Writes Events; a clone shares the connection.
 #[derive(Clone)]
@@ -33,6 +33,9 @@ impl Events {
     /// Reports how a step went. An Event that cannot be written is only logged: the mesh goes on without.
     pub(crate) async fn report(&self, pod: &Pod, step: &Step, result: &Result<Option<Enrolled>, EnrolError>) {
         self.metrics.reconcile_events.with(&[kind(step, result.is_ok())]).increment();
+        if matches!(step, Step::Repair(_)) {
+            self.metrics.repairs.with(&["rules", result_label(result.is_ok())]).increment();
+        }
         if matches!(step, Step::Enrol(_)) && result.is_ok() && is_enabled(pod) {
             // An agent that started again has found everything in place.
             return;

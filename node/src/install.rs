@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::observe::{PluginMetrics, result_label};
 use crate::plugin::{Entry, KUBECONFIG};
 
 pub use binary::Binary;
@@ -90,7 +91,7 @@ impl Installation {
     /// Keeps the plugin installed until `end`; completes `started` when it is for the first time.
     ///
     /// Nothing is written any more once this has returned.
-    pub async fn keep(self, started: Task, end: impl Future<Output = ()>) {
+    pub async fn keep(self, started: Task, metrics: &PluginMetrics, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
         let mut started = Some(started);
         let mut token = self.token.0.subscribe();
@@ -100,7 +101,9 @@ impl Installation {
             let installation = self.clone();
             match tokio::task::spawn_blocking(move || installation.ensure()).await.map_err(io::Error::other) {
                 Ok(Ok(outcome)) => {
+                    metrics.ready.set(i64::from(outcome != Installed::NoNetwork));
                     if outcome == Installed::Now {
+                        metrics.installs.with(&[result_label(true)]).increment();
                         info!(networks = %self.network_dir.display(), "the CNI plugin is installed");
                     }
                     if outcome != Installed::NoNetwork
@@ -109,7 +112,11 @@ impl Installation {
                         started.complete();
                     }
                 }
-                Ok(Err(error)) | Err(error) => warn!(%error, "the CNI plugin cannot be installed; trying again"),
+                Ok(Err(error)) | Err(error) => {
+                    metrics.ready.set(0);
+                    metrics.installs.with(&[result_label(false)]).increment();
+                    warn!(%error, "the CNI plugin cannot be installed; trying again");
+                }
             }
             tokio::select! {
                 () = &mut end => return,

@@ -147,7 +147,7 @@ async fn work(
         families,
         told_deadline: config.leaving_timeout,
     };
-    let events = Events::new(client.clone(), &config.node_name, metrics);
+    let events = Events::new(client.clone(), &config.node_name, metrics.clone());
     let knowledge = Knowledge {
         client: client.clone(),
         pods: tools.pods.clone(),
@@ -159,7 +159,7 @@ async fn work(
     agent.remember_captured();
     let plugin = match (&config.plugin, installed) {
         (Some(plugin), Some(installed)) => {
-            let (host, arrivals) = PluginHost::open(config, plugin, knowledge)?;
+            let (host, arrivals) = PluginHost::open(config, plugin, knowledge, metrics.plugin)?;
             agent = agent.with_arrivals(&config.node_name, arrivals);
             Some((host, installed))
         }

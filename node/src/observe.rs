@@ -16,6 +16,21 @@ pub struct AgentMetrics {
     pub ztunnel_connected: Gauge,
     /// Steps that ended, by kind.
     pub reconcile_events: Counters,
+    /// Pods whose rules were put back.
+    pub repairs: Counters,
+    /// The CNI plugin.
+    pub plugin: PluginMetrics,
+}
+
+/// What the agent counts of the CNI plugin.
+#[derive(Clone)]
+pub struct PluginMetrics {
+    /// Announcements of new pods, by status.
+    pub requests: Counters,
+    /// Attempts to install the plugin that wrote something or failed.
+    pub installs: Counters,
+    /// 1 while the plugin is installed.
+    pub ready: Gauge,
 }
 
 impl AgentMetrics {
@@ -29,8 +44,39 @@ impl AgentMetrics {
                 "Steps that ended, by type: capture, release, forget, and each with _failed.",
                 &["type"],
             ),
+            repairs: registry.counters(
+                "istio_cni_repair_pods_repaired_total",
+                "Pods whose redirection rules were put back, by result.",
+                &["type", "result"],
+            ),
+            plugin: PluginMetrics::new(registry),
         }
     }
+}
+
+impl PluginMetrics {
+    /// Registers the families, under the names that dashboards know.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            requests: registry.counters(
+                "istio_cni_plugin_requests_total",
+                "New pods that the CNI plugin announced, by the status of the answer.",
+                &["response_code"],
+            ),
+            installs: registry.counters(
+                "istio_cni_installs_total",
+                "Installations of the CNI plugin that wrote something or failed, by result.",
+                &["result"],
+            ),
+            ready: registry.gauge("istio_cni_install_ready", "Whether the CNI plugin is installed on the node."),
+        }
+    }
+}
+
+/// The value of a label that says how something went.
+pub(crate) fn result_label(is_ok: bool) -> &'static str {
+    if is_ok { "SUCCESS" } else { "FAILURE" }
 }
 
 /// Opens both ports and answers on them until `drain` starts.

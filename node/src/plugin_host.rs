@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::NodeError;
 use crate::arrivals::{Arrival, Arrivals, Knowledge, RootOnly};
 use crate::install::{Binary, Installation, PluginToken};
+use crate::observe::PluginMetrics;
 use crate::plugin::{Entry, KUBECONFIG};
 use crate::plugin_host::farewell::Way;
 
@@ -41,6 +42,7 @@ pub(crate) struct PluginHost {
     socket: RootOnly,
     arrivals: Arrivals,
     installation: Installation,
+    metrics: PluginMetrics,
     config: config::Plugin,
     node_name: String,
 }
@@ -51,10 +53,12 @@ impl PluginHost {
         config: &config::Node,
         plugin: &config::Plugin,
         knowledge: Knowledge,
+        metrics: PluginMetrics,
     ) -> Result<(Self, mpsc::Receiver<Arrival>), NodeError> {
         let path = plugin.run_dir.join(SOCKET);
         let socket = RootOnly::bind(&path).map_err(|source| NodeError::PluginSocket { path, source })?;
-        let (arrivals, received) = Arrivals::new(knowledge, plugin.host_root.clone(), &config.node_name);
+        let (arrivals, received) =
+            Arrivals::new(knowledge, plugin.host_root.clone(), &config.node_name, metrics.requests.clone());
         let installation = Installation {
             network_dir: plugin.network_dir.clone(),
             binary: Binary::new(PathBuf::from(OWN_PROGRAM), plugin.binary_dir.clone()),
@@ -63,7 +67,8 @@ impl PluginHost {
             api: plugin.api_server.clone(),
             token: PluginToken::default(),
         };
-        let host = Self { socket, arrivals, installation, config: plugin.clone(), node_name: config.node_name.clone() };
+        let (config, node_name) = (plugin.clone(), config.node_name.clone());
+        let host = Self { socket, arrivals, installation, metrics, config, node_name };
         Ok((host, received))
     }
 
@@ -74,7 +79,7 @@ impl PluginHost {
         let token = self.installation.token.clone();
         let renewal = drain.unless_draining(Box::pin(renew(&client, &self.config, &token)));
         let serving = serve(self.socket, self.arrivals.router(), drain.draining());
-        let keeping = self.installation.keep(installed, drain.draining());
+        let keeping = self.installation.keep(installed, &self.metrics, drain.draining());
         // What has been kept until now may only be removed once nobody keeps it any more.
         tokio::join!(renewal, serving, keeping);
         let own = if token.is_known() { Way::of_plugin(&removal.run_dir.join(KUBECONFIG)).await } else { None };

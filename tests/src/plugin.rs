@@ -173,7 +173,7 @@ async fn an_agent_that_starts_again_touches_no_live_pod() {
 
 #[tokio::test]
 async fn rules_that_somebody_deletes_come_back() {
-    let Some(lab) = Lab::start(&["nft"]).await else { return };
+    let Some(lab) = Lab::start(&["nft", "curl"]).await else { return };
     ambient_shop(&lab).await;
     lab.apply(PODS).await;
     lab.pods_are_ready(SHOP).await;
@@ -203,6 +203,14 @@ async fn rules_that_somebody_deletes_come_back() {
     .await;
     let events = lab.kubectl(&format!("get events -n {SHOP}")).await;
     assert!(events.contains("RulesRepaired"), "{events}");
+    let metrics = lab.curl(node, "http://127.0.0.1:15014/metrics").await.unwrap();
+    for line in [
+        "istio_cni_install_ready 1",
+        "istio_cni_plugin_requests_total{response_code=\"200\"}",
+        "istio_cni_repair_pods_repaired_total{result=\"SUCCESS\",type=\"rules\"}",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
 }
 
 #[tokio::test]

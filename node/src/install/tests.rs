@@ -163,7 +163,10 @@ async fn an_overwritten_network_is_mended_at_once() {
     let host = Host::new();
     host.write("net.d/10-cluster.conflist", FOREIGN);
     let readiness = drain::Readiness::new();
-    let keeper = tokio::spawn(host.installation.clone().keep(readiness.task("plugin"), std::future::pending()));
+    let registry = telemetry::Registry::new();
+    let (installation, metrics) = (host.installation.clone(), PluginMetrics::new(&registry));
+    let started = readiness.task("plugin");
+    let keeper = tokio::spawn(async move { installation.keep(started, &metrics, std::future::pending()).await });
     timeout(Duration::from_secs(5), readiness.ready()).await.unwrap();
     for _ in 0..3 {
         host.write("net.d/10-cluster.conflist", FOREIGN);
@@ -174,5 +177,8 @@ async fn an_overwritten_network_is_mended_at_once() {
         };
         timeout(Duration::from_secs(2), mended).await.expect("sooner than the next look without being told");
     }
+    let text = registry.text();
+    assert!(text.contains("istio_cni_installs_total{result=\"SUCCESS\"}"), "{text}");
+    assert!(text.contains("istio_cni_install_ready 1"), "{text}");
     keeper.abort();
 }

@@ -145,7 +145,8 @@ async fn ended(objects: &[Scripted]) -> (bool, Vec<&'static str>) {
         changes: watch::channel(0).1,
         eligibility: crate::eligibility(&config),
     };
-    let (host, _arrivals) = PluginHost::open(&config, config.plugin.as_ref().unwrap(), knowledge).unwrap();
+    let metrics = PluginMetrics::new(&telemetry::Registry::new());
+    let (host, _arrivals) = PluginHost::open(&config, config.plugin.as_ref().unwrap(), knowledge, metrics).unwrap();
     let (trigger, draining) = drain::new();
     let readiness = drain::Readiness::new();
     let installed = readiness.task("CNI plugin");

@@ -70,8 +70,10 @@ pub type Admit = Arc<dyn Fn(&Caller, &Node) -> Result<(), Status> + Send + Sync>
 
 /// Hears what is worth counting. The defaults ignore it.
 pub trait Observer: Send + Sync {
-    /// A response was handed to a client's stream.
-    fn pushed(&self, _type_url: &str, _resource_bytes: usize) {}
+    /// A response was put together, which took this long, and handed to a client's stream.
+    fn pushed(&self, _type_url: &str, _resource_bytes: usize, _took: Duration) {}
+    /// A client has processed all that it had to know of a change, this long after the change was published.
+    fn converged(&self, _after: Duration) {}
     /// A client refused resources.
     fn rejected(&self, _type_url: &str) {}
     /// The number of connected clients has changed.

@@ -4,10 +4,11 @@
 //! client goes. A client that takes nothing is therefore not read either, and costs no more than its place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -27,6 +28,8 @@ struct ClientStream {
     _place: OwnedSemaphorePermit,
     session: Session,
     is_introduced: bool,
+    /// The first snapshot that the client has not processed, and since when it could have.
+    behind: Option<(u64, Instant)>,
 }
 
 /// What happened on a stream.
@@ -44,8 +47,17 @@ pub(super) fn serve(
 ) -> ResponseStream {
     let mut snapshots = options.snapshots.clone();
     let session = Session::new(Arc::clone(&snapshots.borrow_and_update()), options.limits.names);
-    let client =
-        ClientStream { options, snapshots, requests, caller, entered, _place: place, session, is_introduced: false };
+    let client = ClientStream {
+        options,
+        snapshots,
+        requests,
+        caller,
+        entered,
+        _place: place,
+        session,
+        is_introduced: false,
+        behind: None,
+    };
     Box::pin(futures::stream::unfold(Some(client), |client| async move {
         let mut client = client?;
         match client.next().await {
@@ -75,10 +87,15 @@ impl ClientStream {
             }
         }
         loop {
+            let begin = Instant::now();
             let response = self.session.push();
-            self.entered.report(self.session.told(), self.session.status());
+            let told = self.session.told();
+            self.entered.report(told, self.session.status());
+            if let Some((_, since)) = self.behind.take_if(|(version, _)| *version <= told) {
+                self.options.observer.converged(since.elapsed());
+            }
             if let Some(response) = response {
-                self.log(&response);
+                self.log(&response, begin.elapsed());
                 return Ok(Some(response));
             }
             // No deadline: a client whose mesh does not change has nothing to say, and one that does not acknowledge
@@ -108,6 +125,7 @@ impl ClientStream {
             Event::Over => Ok(None),
             Event::Snapshot => {
                 let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+                self.behind.get_or_insert_with(|| (snapshot.version, Instant::now()));
                 self.session.update(snapshot);
                 Ok(Some(()))
             }
@@ -145,9 +163,9 @@ impl ClientStream {
         Ok(())
     }
 
-    fn log(&self, response: &DeltaDiscoveryResponse) {
+    fn log(&self, response: &DeltaDiscoveryResponse, took: Duration) {
         let bytes = resource_bytes(response);
-        self.options.observer.pushed(&response.type_url, bytes);
+        self.options.observer.pushed(&response.type_url, bytes, took);
         debug!(
             client = %self.caller,
             type_url = response.type_url,
