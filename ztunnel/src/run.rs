@@ -208,6 +208,9 @@ fn discovery_client(
         observer,
     };
     let mut client = xds::client::Client::new(options);
+    // Policies first: after an outage a workload may name one that it did not name before, and who names a policy that has
+    // not arrived is not reached.
+    client.subscribe(proto::AUTHORIZATION_TYPE, Mode::Wildcard, PolicyFeed::new(policies));
     let addresses = AddressFeed::new(writer);
     let demand = if config.on_demand {
         Some(client.subscribe_on_demand(proto::ADDRESS_TYPE, addresses))
@@ -215,7 +218,6 @@ fn discovery_client(
         client.subscribe(proto::ADDRESS_TYPE, Mode::Wildcard, addresses);
         None
     };
-    client.subscribe(proto::AUTHORIZATION_TYPE, Mode::Wildcard, PolicyFeed::new(policies));
     let ready = client.ready();
     Discovering { task: OnDrop(tokio::spawn(client.run())), ready, demand }
 }

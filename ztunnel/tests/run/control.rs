@@ -1,6 +1,6 @@
 //! A control plane: discovery and certificates on one port, over TLS, for whoever has the token.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::istio::security;
@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 use types::Identity;
-use xds::server::{Call, Caller, Entry, Limits, Options, Server, Snapshot};
+use xds::server::{Call, Caller, Entry, Limits, Observer, Options, Server, Snapshot};
 
 /// The token that the control plane accepts.
 pub(crate) const TOKEN: &str = "let-me-in";
@@ -28,10 +28,28 @@ pub(crate) const NAME: &str = "control.test";
 /// How long certificates last unless a test says so.
 const VALIDITY: Duration = Duration::from_secs(60);
 
+/// Notes what is sent.
+#[derive(Default)]
+pub(crate) struct Pushed(Mutex<Vec<String>>);
+
+impl Pushed {
+    pub(crate) fn types(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Observer for Pushed {
+    fn pushed(&self, type_url: &str, _resource_bytes: usize, _took: Duration) {
+        self.0.lock().unwrap().push(type_url.to_owned());
+    }
+}
+
 /// A running control plane.
 pub(crate) struct Control {
     pub(crate) roots_pem: String,
     pub(crate) server: Server,
+    /// The types of all responses, in their order.
+    pub(crate) pushed: Arc<Pushed>,
     snapshots: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -57,12 +75,13 @@ impl Control {
         let certificate = authority.issue_server(&[NAME], Duration::from_secs(3600)).unwrap();
         let acceptor = HttpsAcceptor::new(&certificate.certificate, &certificate.key, Alpn::H2).unwrap();
         let (snapshots, served) = watch::channel(Arc::new(large(others)));
+        let pushed = Arc::<Pushed>::default();
         let server = Server::new(Options {
             snapshots: served,
             authenticate: Arc::new(|call| Box::pin(async move { authenticated(&call) })),
             admit: Arc::new(|_caller, _node| Ok(())),
             limits: Limits::default(),
-            observer: Arc::new(()),
+            observer: Arc::clone(&pushed) as _,
             drain: drain::new().1,
         });
         let listener = TcpListener::bind("127.0.0.1:15012").await.unwrap();
@@ -73,7 +92,7 @@ impl Control {
             .add_service(IstioCertificateServiceServer::new(Ca { authority, validity }))
             .serve_with_incoming(ReceiverStream::new(incoming));
         tokio::spawn(serving);
-        Self { roots_pem, server, snapshots }
+        Self { roots_pem, server, pushed, snapshots }
     }
 
     /// Publishes the same mesh with another version of the pod's policy.

@@ -59,6 +59,19 @@ fn the_program_becomes_ready_serves_and_ends_when_asked() {
 }
 
 #[test]
+fn policies_come_before_the_workloads_that_name_them() {
+    on_machine(|machine| async move {
+        let control = Control::start().await;
+        machine.write("root.pem", &control.roots_pem);
+        let _program = machine.start(&[]);
+        let mut agent = agent(&machine).await;
+        assert_eq!(within(agent.snapshot_sent()).await.unwrap(), Answer::Acknowledged);
+        drop(machine.answer(15021, "/healthz/ready", 200).await);
+        assert_eq!(control.pushed.types(), [proto::AUTHORIZATION_TYPE, proto::ADDRESS_TYPE]);
+    });
+}
+
+#[test]
 fn a_dump_shows_what_the_proxy_knows() {
     on_machine(|machine| async move {
         let control = Control::start().await;
