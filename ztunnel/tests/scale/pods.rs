@@ -1,7 +1,7 @@
 //! A thousand pods on one node, enrolled at once, and left to a successor.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ async fn are_captured(by: &TestNode, pods: &[TestPod], server: &TestPod, seen: &
         assert!([15001, 15006, 15008].iter().all(|port| ports.contains(port)), "{}: {ports:?}", pod.name);
     }
     for pod in pods.iter().step_by(SAMPLE) {
+        introduce(pod, server);
         let answer = async {
             let mut stream = pod.connect(server.at(8080)).await?;
             ping(&mut stream, &pod.name).await
@@ -36,6 +37,27 @@ async fn are_captured(by: &TestNode, pods: &[TestPod], server: &TestPod, seen: &
         assert!(answer.as_ref().is_ok_and(|answer| *answer == pod.name), "{}: {answer:?}: {:?}", pod.name, errors(by));
         assert_eq!(seen.try_iter().last().map(|caller| caller.ip()), Some(pod.ip));
     }
+}
+
+/// Makes a pod and the server known to each other as neighbours, by datagrams, which nobody captures.
+///
+/// Who asks for a neighbour asks all thousand ports of the bridge, for which the kernel has a queue of a thousand: some
+/// questions are lost, and after three the neighbour counts as unreachable.
+fn introduce(pod: &TestPod, server: &TestPod) {
+    let bind = |pod: &TestPod| {
+        let socket = pod.netns.run(|| UdpSocket::bind((pod.ip, 0))).unwrap().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        socket
+    };
+    let (near, far) = (bind(pod), bind(server));
+    let is_known = (0..100).any(|_| {
+        // A send fails while its neighbour counts as unreachable.
+        let _ = near.send_to(b"?", far.local_addr().unwrap());
+        let Ok((_, from)) = far.recv_from(&mut [0; 1]) else { return false };
+        let _ = far.send_to(b"!", from);
+        near.recv_from(&mut [0; 1]).is_ok()
+    });
+    assert!(is_known, "{} and {} do not reach each other", pod.name, server.name);
 }
 
 /// What a proxy says of connections that failed.
