@@ -91,7 +91,12 @@ impl Handover {
             Header::new(source, announced, Some(&identity)).write(&mut stream).await?;
         }
         let original = upstream.service.map(|service| service.hostname.to_string());
-        let _ = arrival.live.path.set(Path { original, actual: destination, carriage: Carriage::SameNode });
+        let _ = arrival.live.path.set(Path {
+            original,
+            actual: destination,
+            carriage: Carriage::SameNode,
+            handshake: None,
+        });
         Ok(stream)
     }
 }

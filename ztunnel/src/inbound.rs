@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use discovery::{InboundError, InboundTarget, Resident, Workload, inbound_target};
 use drain::Guard;
@@ -21,7 +21,7 @@ use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::labels::{baggage, inbound_service, log_party, service_labels};
 use crate::lane::Lane;
-use crate::live::{Carriage, Live, Path, Registered};
+use crate::live::{Carriage, Handshake, Live, Path, Registered};
 use crate::proxy_header::Header;
 use crate::revocation::Tied;
 use crate::shared::CONNECT_DEADLINE;
@@ -40,6 +40,7 @@ struct Tunnel {
     peer: SocketAddr,
     local: SocketAddr,
     identity: Identity,
+    handshake: Arc<Handshake>,
 }
 
 /// Carries one client connection from accept to end; each stream has its own task.
@@ -54,8 +55,8 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr, 
         () = lane.drain.deadline_passed() => Err(ConnectionError::Drained),
     };
     match outcome {
-        Ok((server, identity)) => {
-            let tunnel = Arc::new(Tunnel { peer, local, identity });
+        Ok((server, identity, handshake)) => {
+            let tunnel = Arc::new(Tunnel { peer, local, identity, handshake: Arc::new(handshake) });
             serve_streams(&lane, server, &tunnel).await;
         }
         Err(error) => lane.shared.access.failed_early(Direction::Inbound, peer, local, error.to_string()),
@@ -65,15 +66,16 @@ pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr, 
 async fn handshake(
     lane: &Lane,
     stream: TcpStream,
-) -> Result<(Server<Tied<MeshStream<TcpStream>>>, Identity), ConnectionError> {
+) -> Result<(Server<Tied<MeshStream<TcpStream>>>, Identity, Handshake), ConnectionError> {
     let workload = lane.local_workload().await?;
     let certificate = lane.shared.certificates.certificate(&workload.identity()).await?;
     let accepted = timeout(HANDSHAKE_DEADLINE, tls::accept(stream, &certificate)).await;
     let (stream, peer) = accepted.map_err(|_elapsed| ConnectionError::Timeout("the TLS handshake"))??;
     let identity = peer.identity.clone();
+    let handshake = Handshake { at: SystemTime::now(), key_exchange: stream.negotiated().key_exchange };
     let stream = lane.shared.revocations.admit(stream, peer, Reporter::Destination)?;
     let server = hbone::server::handshake(stream, &lane.shared.settings.hbone).await?;
-    Ok((server, identity))
+    Ok((server, identity, handshake))
 }
 
 /// Moves the frames of the connection and starts a task for each stream, until the connection is over.
@@ -206,7 +208,8 @@ async fn admit(
     let upstream = connect::application(&lane.shared, &lane.pod, tunnel.peer, &target, deadline).await?;
     let header = target.announced.map(|announced| Header::new(tunnel.peer, announced, identity));
     let original = request.forwarded().host.map(|host| host.to_string());
-    let _ = live.path.set(Path { original, actual: destination, carriage: Carriage::Hbone });
+    let handshake = Some(Arc::clone(&tunnel.handshake));
+    let _ = live.path.set(Path { original, actual: destination, carriage: Carriage::Hbone, handshake });
     Ok(Admitted { upstream, workload, header })
 }
 

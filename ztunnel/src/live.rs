@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
+use std::time::SystemTime;
 
 use discovery::{View, Workload};
 use futures::task::AtomicWaker;
@@ -46,6 +47,17 @@ pub(crate) struct Path {
     pub(crate) actual: SocketAddr,
     /// How it gets there.
     pub(crate) carriage: Carriage,
+    /// How the client has proven itself, if it came through a tunnel.
+    pub(crate) handshake: Option<Arc<Handshake>>,
+}
+
+/// What is remembered of a TLS handshake, for dumps.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    /// When it was through.
+    pub(crate) at: SystemTime,
+    /// The key exchange, such as `X25519MLKEM768`.
+    pub(crate) key_exchange: String,
 }
 
 /// How a connection travels.

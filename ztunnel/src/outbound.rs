@@ -175,7 +175,8 @@ async fn connect(
                 let crossed = if let Onward::DoubleHbone(crossed) = &onward { Some(&**crossed) } else { None };
                 describe(lane, live.live(), record, &source, (&route, crossed));
                 let (actual, carriage) = (record.destination_address, onward.carriage());
-                let _ = live.path.set(Path { original: Some(destination.to_string()), actual, carriage });
+                let _ =
+                    live.path.set(Path { original: Some(destination.to_string()), actual, carriage, handshake: None });
                 return Ok(onward);
             }
             Err(error) => error,

@@ -64,7 +64,7 @@ async fn connect(
     let source = connect::kept_source(&lane.shared.settings, live.source, destination);
     let deadline = Instant::now() + CONNECT_DEADLINE;
     let onward = connect::tcp(&lane.shared, &lane.pod, destination, source, deadline).await?;
-    let _ = live.path.set(Path { original: None, actual: destination, carriage: Carriage::Tcp });
+    let _ = live.path.set(Path { original: None, actual: destination, carriage: Carriage::Tcp, handshake: None });
     Ok(onward)
 }
 

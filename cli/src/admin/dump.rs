@@ -7,6 +7,7 @@ mod merge;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -141,6 +142,15 @@ pub(crate) struct Connection {
     pub(crate) original_dst: Option<String>,
     pub(crate) actual_dst: String,
     pub(crate) protocol: String,
+    pub(crate) handshake: Option<Handshake>,
+}
+
+/// When and how the client of a tunnel has proven itself.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Handshake {
+    pub(crate) time: Timestamp,
+    pub(crate) key_exchange: String,
 }
 
 impl Dump {

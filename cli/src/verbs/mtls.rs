@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ztunnel_config::dumps;
@@ -35,12 +36,15 @@ enum Question {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Columns:
-  PODS          pods of the service that are captured, and all
-  CLIENTS SEEN  addresses with a connection open to one of them now
-  MTLS          share of these connections that came over mutual TLS
-  MODE          what PeerAuthentication asks for: PERMISSIVE, STRICT, BY PORT or MIXED
+  CLIENTS SEEN    addresses with a connection open to a pod of the service now
+  MTLS            share of these connections that came over mutual TLS
+  MODE            what PeerAuthentication asks for: PERMISSIVE, STRICT, BY PORT or MIXED
+  LAST HANDSHAKE  when the youngest of the tunnels that these connections came through was made
+  KEX             the key exchanges of these tunnels
+  PODS            pods of the service that are captured, and all
 
-What cannot be known is \"-\": a pod that is not captured has no node proxy that sees its connections.
+What cannot be known is \"-\": a pod that is not captured has no node proxy that sees its connections, and between pods
+of one node there is no tunnel.
 
 Examples:
   aquifer mtls check -n shop
@@ -84,6 +88,9 @@ struct Server {
     connections: Option<usize>,
     mutual_tls_connections: Option<usize>,
     mode: Option<&'static str>,
+    /// Of the tunnels that these connections came through.
+    last_handshake: Option<Timestamp>,
+    key_exchanges: BTreeSet<String>,
 }
 
 /// Runs the verb.
@@ -99,7 +106,7 @@ pub(crate) fn run(args: MtlsArgs) -> Result<ExitCode> {
         (Dump::merged(dumps.collect::<Result<_>>()?), ExitCode::SUCCESS)
     };
     let servers = check(&dump, args.service.as_deref(), args.namespace.as_deref())?;
-    output::print(args.output, &servers, |servers| table(servers))?;
+    output::print(args.output, &servers, |servers| table(servers, Timestamp::now()))?;
     Ok(code)
 }
 
@@ -149,6 +156,7 @@ fn server(dump: &Dump, service: &Service) -> Server {
     let pods: Option<Vec<_>> = captured.iter().map(|workload| serving(workload)).collect();
     let connections: Option<Vec<&Connection>> =
         pods.filter(|pods| !pods.is_empty()).map(|pods| pods.iter().flat_map(|pod| &pod.connections.inbound).collect());
+    let handshakes = || connections.iter().flatten().filter_map(|connection| connection.handshake.as_ref());
     let client = |connection: &&Connection| connection.src.rsplit_once(':').map(|(address, _)| address.to_owned());
     Server {
         server: format!("{}.{}", service.name, service.namespace),
@@ -157,9 +165,12 @@ fn server(dump: &Dump, service: &Service) -> Server {
         clients_seen: connections.as_ref().map(|all| all.iter().filter_map(client).collect::<BTreeSet<_>>().len()),
         connections: connections.as_ref().map(Vec::len),
         mutual_tls_connections: connections
+            .as_ref()
             // What a proxy hands over between two pods of its node proves both identities without a tunnel.
             .map(|all| all.iter().filter(|connection| connection.protocol != "TCP").count()),
         mode: mode(&captured),
+        last_handshake: handshakes().map(|handshake| handshake.time).max(),
+        key_exchanges: handshakes().map(|handshake| handshake.key_exchange.clone()).collect(),
     }
 }
 
@@ -180,23 +191,37 @@ fn mode(workloads: &[&Workload]) -> Option<&'static str> {
     if modes.len() > 1 { Some("MIXED") } else { modes.first().copied() }
 }
 
-fn table(servers: &[Server]) -> String {
-    let mut table = Table::new(["SERVER", "PODS", "CLIENTS SEEN", "MTLS", "MODE"]);
+fn table(servers: &[Server], now: Timestamp) -> String {
+    let mut table = Table::new(["SERVER", "CLIENTS SEEN", "MTLS", "MODE", "LAST HANDSHAKE", "KEX", "PODS"]);
     let unknown = || "-".to_owned();
     for server in servers {
+        let kex: Vec<&str> = server.key_exchanges.iter().map(String::as_str).collect();
         let share = match (server.mutual_tls_connections, server.connections) {
             (Some(secure), Some(all)) if all > 0 => format!("{}%", secure * 100 / all),
             _ => unknown(),
         };
         table.row([
             server.server.clone(),
-            format!("{}/{}", server.captured_pods, server.pods),
             server.clients_seen.map_or_else(unknown, |count| count.to_string()),
             share,
             server.mode.map_or_else(unknown, str::to_owned),
+            server.last_handshake.map_or_else(unknown, |time| ago(time, now)),
+            Some(kex.join(",")).filter(|kex| !kex.is_empty()).unwrap_or_else(unknown),
+            format!("{}/{}", server.captured_pods, server.pods),
         ]);
     }
     table.to_string()
+}
+
+/// How long ago something was, in the largest unit that it fills.
+fn ago(time: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(time).as_secs_f64().max(0.0);
+    match seconds {
+        ..60.0 => format!("{seconds:.1}s ago"),
+        ..3_600.0 => format!("{:.0}m ago", (seconds / 60.0).floor()),
+        ..86_400.0 => format!("{:.0}h ago", (seconds / 3_600.0).floor()),
+        _ => format!("{:.0}d ago", (seconds / 86_400.0).floor()),
+    }
 }
 
 #[cfg(test)]
@@ -214,15 +239,31 @@ mod tests {
     fn a_service_shows_its_clients_and_what_it_accepts() {
         let dump = recorded(&[NODE_1, NODE_2]);
         let expected = "\
-SERVER          PODS   CLIENTS SEEN   MTLS   MODE
-cart.shop       1/1    1              100%   PERMISSIVE
-frontend.shop   1/1    1              0%     PERMISSIVE
-payment.shop    1/1    0              -      STRICT
+SERVER          CLIENTS SEEN   MTLS   MODE         LAST HANDSHAKE   KEX              PODS
+cart.shop       1              100%   PERMISSIVE   1.2s ago         X25519MLKEM768   1/1
+frontend.shop   1              0%     PERMISSIVE   -                -                1/1
+payment.shop    0              -      STRICT       -                -                1/1
 ";
-        assert_eq!(table(&check(&dump, None, Some("shop")).unwrap()), expected);
+        let now: Timestamp = "2026-11-21T10:00:01.2Z".parse().unwrap();
+        assert_eq!(table(&check(&dump, None, Some("shop")).unwrap(), now), expected);
         assert_eq!(check(&dump, Some("svc/cart"), Some("shop")).unwrap().len(), 1);
-        let outsider = table(&check(&dump, Some("outsider"), Some("street")).unwrap());
-        assert_eq!(outsider.lines().nth(1).unwrap(), "outsider.street   0/1    -              -      -");
+        let outsider = table(&check(&dump, Some("outsider"), Some("street")).unwrap(), now);
+        let line = "outsider.street   -              -      -      -                -     0/1";
+        assert_eq!(outsider.lines().nth(1).unwrap(), line);
+    }
+
+    #[test]
+    fn times_are_told_in_the_unit_that_they_fill() {
+        let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        for (time, words) in [
+            ("2026-11-21T10:00:03Z", "0.0s ago"),
+            ("2026-11-21T09:59:00.5Z", "59.5s ago"),
+            ("2026-11-21T09:58:01Z", "1m ago"),
+            ("2026-11-21T08:00:00Z", "2h ago"),
+            ("2026-11-18T09:00:00Z", "3d ago"),
+        ] {
+            assert_eq!(ago(time.parse().unwrap(), now), words);
+        }
     }
 
     #[test]

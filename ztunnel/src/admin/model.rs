@@ -378,6 +378,16 @@ pub(super) struct Connection {
     original_dst: Option<String>,
     actual_dst: SocketAddr,
     protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake: Option<Handshake>,
+}
+
+/// When and how the client of a tunnel has proven itself; Istio's ztunnel does not say.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Handshake {
+    time: String,
+    key_exchange: String,
 }
 
 impl Connection {
@@ -394,6 +404,10 @@ impl Connection {
                 Carriage::DoubleHbone => "DOUBLEHBONE",
                 Carriage::SameNode => "LOCAL",
             },
+            handshake: path.handshake.as_ref().map(|handshake| Handshake {
+                time: rfc3339(handshake.at),
+                key_exchange: handshake.key_exchange.clone(),
+            }),
         })
     }
 }
