@@ -32,7 +32,7 @@ Examples:
   aquifer load client --protocol grpc --connections 4 10.0.0.1:8080     as much as goes, one after the other
   aquifer load client --kind connections --rate 500 10.0.0.1:8080       a new connection for each request
   aquifer load client --kind bulk --streams 4 10.0.0.1:8080             bytes per second
-  aquifer load client --kind idle --connections 10000 10.0.0.1:8080     holds connections until interrupted
+  aquifer load client --kind idle --duration 60s 10.0.0.1:8080          holds connections for a minute
   aquifer load client --kind mixed --rate 500 --streams 1 10.0.0.1:8080 latency beside a bulk stream
   aquifer load client --plan < plan.json                                a plan as the agent takes it
 
