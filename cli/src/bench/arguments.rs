@@ -77,7 +77,7 @@ pub(crate) struct BenchArgs {
     /// How to print the result.
     #[arg(long, short, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: Format,
-    /// Write no ./bench-<date>.html and .json.
+    /// Write no ./bench-DATE.html and .json.
     #[arg(long)]
     pub(crate) no_report: bool,
     /// Where an ordinary user's labs keep their state.
