@@ -86,30 +86,6 @@ impl Bystander {
     }
 }
 
-/// A server of ours with a tunnel, and its client.
-async fn served() -> (Served, Stream, Raw) {
-    let (near, far) = duplex(PIPE);
-    let mut served = Served::new(near, Parameters::default());
-    let mut raw = Raw::client(far, &[]).await;
-    raw.send_connect(1, "a:80").await;
-    let stream = served.accept().await;
-    raw.next(HEADERS).await;
-    (served, stream, raw)
-}
-
-/// A client of ours with a tunnel, and its server.
-async fn dialled() -> (Dialled, Stream, Raw) {
-    let (near, far) = duplex(PIPE);
-    let parameters = Parameters::default();
-    let (dialled, mut raw) = tokio::join!(Dialled::new(near, &parameters), Raw::server(far, &[]));
-    let answered = async {
-        raw.next(HEADERS).await;
-        raw.send(HEADERS, END_HEADERS, 1, STATUS_200).await;
-    };
-    let (stream, ()) = tokio::join!(dialled.open("a:80"), answered);
-    (dialled, stream, raw)
-}
-
 /// A tunnel's bytes end with an error: what was cut off must not look like all there was.
 async fn is_broken(mut stream: Stream, what: &str) {
     let mut bytes = Vec::new();
@@ -131,7 +107,7 @@ async fn a_client_that_is_cut_off_within_a_frame_ends_its_connection_alone() {
     for (kind, bytes) in whole_frames() {
         for cut in 1..bytes.len() {
             let what = format!("{kind} cut off after {cut} bytes");
-            let (mut served, stream, raw) = served().await;
+            let (mut served, stream, raw) = accepted().await;
             let mut io = raw.into_io();
             io.write_all(&bytes[..cut]).await.unwrap();
             drop(io);
@@ -149,7 +125,7 @@ async fn a_server_that_is_cut_off_within_a_frame_ends_its_connection_alone() {
     for (kind, bytes) in whole_frames() {
         for cut in 1..bytes.len() {
             let what = format!("{kind} cut off after {cut} bytes");
-            let (mut dialled, stream, mut raw) = dialled().await;
+            let (mut dialled, stream, mut raw) = opened().await;
             let (client, waits) = (dialled.client.clone(), connect("b:80"));
             let waits = tokio::spawn(async move { client.connect(&waits, deadline()).await });
             raw.next(HEADERS).await;
@@ -170,7 +146,7 @@ async fn a_server_that_is_cut_off_within_a_frame_ends_its_connection_alone() {
 async fn a_client_that_sends_nonsense_is_told_so_and_ends_its_connection_alone() {
     let mut bystander = Bystander::new().await;
     for (what, bytes, reasons) in nonsense() {
-        let (mut served, stream, mut raw) = served().await;
+        let (mut served, stream, mut raw) = accepted().await;
         raw.try_write(&bytes).await;
         is_told(&mut raw, reasons, what).await;
         served.end().await.expect_err(what);
@@ -183,7 +159,7 @@ async fn a_client_that_sends_nonsense_is_told_so_and_ends_its_connection_alone()
 async fn a_server_that_sends_nonsense_is_told_so_and_ends_its_connection_alone() {
     let mut bystander = Bystander::new().await;
     for (what, bytes, reasons) in nonsense() {
-        let (mut dialled, stream, mut raw) = dialled().await;
+        let (mut dialled, stream, mut raw) = opened().await;
         let (client, waits) = (dialled.client.clone(), connect("b:80"));
         let waits = tokio::spawn(async move { client.connect(&waits, deadline()).await });
         raw.next(HEADERS).await;

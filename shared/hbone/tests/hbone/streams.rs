@@ -3,36 +3,11 @@
 use std::io::{ErrorKind, IoSlice};
 
 use bytes::Bytes;
-use hbone::{Parameters, Stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use hbone::Stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::raw::*;
 use crate::support::*;
-
-/// An accepted stream of our server and the hand-written client at its other end.
-async fn accepted() -> (Served, Stream, Raw) {
-    let (near, far) = duplex(PIPE);
-    let mut served = Served::new(near, Parameters::default());
-    let mut raw = Raw::client(far, &[]).await;
-    raw.send_connect(1, "a:80").await;
-    let stream = served.accept().await;
-    raw.next(HEADERS).await;
-    (served, stream, raw)
-}
-
-/// An open stream of our client and the hand-written server at its other end.
-async fn opened() -> (Dialled, Stream, Raw) {
-    let (near, far) = duplex(PIPE);
-    let dialled = Dialled::new(near, &Parameters::default()).await;
-    let answer = async {
-        let mut raw = Raw::server(far, &[]).await;
-        raw.next(HEADERS).await;
-        raw.send(HEADERS, END_HEADERS, 1, STATUS_200).await;
-        raw
-    };
-    let (stream, raw) = tokio::join!(dialled.open("a:80"), answer);
-    (dialled, stream, raw)
-}
 
 /// Runs a check on a stream of either side.
 macro_rules! on_both_sides {

@@ -5,10 +5,12 @@ use std::time::Duration;
 use hbone::client::{self, Client};
 use hbone::server::{self, Incoming, Request};
 use hbone::{HboneError, Parameters, Stream};
-use tokio::io::DuplexStream;
+use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+
+use crate::raw::*;
 
 /// Nothing in these tests takes longer, unless it waits for something that does not come.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -126,4 +128,29 @@ impl Drop for Dialled {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// An accepted stream of our server and the hand-written client at its other end.
+pub(crate) async fn accepted() -> (Served, Stream, Raw) {
+    let (near, far) = duplex(PIPE);
+    let mut served = Served::new(near, Parameters::default());
+    let mut raw = Raw::client(far, &[]).await;
+    raw.send_connect(1, "a:80").await;
+    let stream = served.accept().await;
+    raw.next(HEADERS).await;
+    (served, stream, raw)
+}
+
+/// An open stream of our client and the hand-written server at its other end.
+pub(crate) async fn opened() -> (Dialled, Stream, Raw) {
+    let (near, far) = duplex(PIPE);
+    let dialled = Dialled::new(near, &Parameters::default()).await;
+    let answer = async {
+        let mut raw = Raw::server(far, &[]).await;
+        raw.next(HEADERS).await;
+        raw.send(HEADERS, END_HEADERS, 1, STATUS_200).await;
+        raw
+    };
+    let (stream, raw) = tokio::join!(dialled.open("a:80"), answer);
+    (dialled, stream, raw)
 }
