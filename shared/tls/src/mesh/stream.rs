@@ -66,12 +66,6 @@ impl<S> MeshStream<S> {
         }
     }
 
-    /// The transport underneath.
-    #[must_use]
-    pub fn transport(&self) -> &S {
-        &self.transport
-    }
-
     /// What the handshake agreed on.
     #[must_use]
     pub fn negotiated(&self) -> Negotiated {
