@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use linux::nft::{self, Change, Element, Family, LiveChain};
+use linux::nft::{self, Change, Element, Family};
 use types::PodUid;
 
+use crate::redirect::is_same;
 use crate::rules::{FamilyRules, HOST_TABLE, host_table};
 
 /// The captured pods' addresses, as the kernel has them; used in the node's network namespace.
@@ -42,14 +43,7 @@ impl ProbeBypass {
     /// # Errors
     /// The kernel's.
     pub fn is_intact(&self, pods: &[(PodUid, Vec<IpAddr>)]) -> io::Result<bool> {
-        let live = nft::chains(Family::Inet, HOST_TABLE)?;
-        let wanted = host_table(&self.families);
-        let same_rules = |chain: &LiveChain| {
-            wanted.chains.iter().any(|wanted| {
-                wanted.name == chain.name && chain.rules.iter().eq(wanted.rules.iter().map(|rule| &rule.comment))
-            })
-        };
-        if live.len() != wanted.chains.len() || !live.iter().all(same_rules) {
+        if !is_same(&nft::chains(Family::Inet, HOST_TABLE)?, &host_table(&self.families)) {
             return Ok(false);
         }
         for family in &self.families {

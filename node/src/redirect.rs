@@ -3,7 +3,7 @@
 use std::io;
 
 use linux::netns::NetNs;
-use linux::nft::{self, Change, Family, LiveChain, Table};
+use linux::nft::{self, Chain, Change, Family, LiveChain, Table};
 use linux::{Prefix, route, sysctl};
 
 use crate::eligibility::Capture;
@@ -82,18 +82,16 @@ fn lookups_of(families: &[FamilyRules], capture: &Capture) -> impl Iterator<Item
     })
 }
 
-fn is_same(live: &[LiveChain], table: &Table) -> bool {
-    let name = |chain: &LiveChain| chain.name.clone();
-    let mut live: Vec<&LiveChain> = live.iter().collect();
-    live.sort_by_key(|chain| name(chain));
-    let mut wanted: Vec<_> = table.chains.iter().collect();
-    wanted.sort_by_key(|chain| chain.name.clone());
-    live.len() == wanted.len()
-        && live.iter().zip(wanted).all(|(live, wanted)| {
+/// Whether these are the table's chains, at its hooks and with its rules in its order; names are unique in a table.
+pub(crate) fn is_same(live: &[LiveChain], table: &Table) -> bool {
+    let is_one_of_them = |wanted: &Chain| {
+        live.iter().any(|live| {
             live.name == wanted.name
                 && live.hook == wanted.base.as_ref().map(|base| (base.hook, base.priority))
                 && live.rules.iter().eq(wanted.rules.iter().map(|rule| &rule.comment))
         })
+    };
+    live.len() == table.chains.len() && table.chains.iter().all(is_one_of_them)
 }
 
 /// Takes everything out: for a pod none of whose connections runs through ztunnel any more.
