@@ -23,14 +23,19 @@ impl Agent {
     pub(super) fn start(&mut self, pod: &Arc<Pod>, step: Step) {
         let uid = uid_of(pod);
         let enrolled = self.states.get(&uid).and_then(State::enrolled).cloned();
-        let previous = self.states.remove(&uid);
-        self.states.insert(uid.clone(), State::working(previous));
+        self.begin(&uid);
         let (tools, events, pod) = (self.tools.clone(), self.events.clone(), Arc::clone(pod));
         self.tasks.spawn(async move {
             let result = work(&tools, &pod, &step, enrolled).await;
             events.report(&pod, &step, &result).await;
             Outcome { uid, step, result }
         });
+    }
+
+    /// A task is at work on the pod from now on.
+    pub(super) fn begin(&mut self, uid: &PodUid) {
+        let previous = self.states.remove(uid);
+        self.states.insert(uid.clone(), State::working(previous));
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome) {
@@ -61,8 +66,7 @@ impl Agent {
             return;
         }
         let addresses = state.enrolled().map(|enrolled| enrolled.addresses.clone()).unwrap_or_default();
-        let previous = self.states.remove(&uid);
-        self.states.insert(uid.clone(), State::working(previous));
+        self.begin(&uid);
         let tools = self.tools.clone();
         self.tasks.spawn(async move {
             let result = enrol::forget(&tools, &uid, &addresses).await.map(|()| None);

@@ -29,8 +29,7 @@ impl Agent {
             let _ = arrival.answer.send(Err(why));
             return;
         }
-        let previous = self.states.remove(&uid);
-        self.states.insert(uid.clone(), State::working(previous));
+        self.begin(&uid);
         let (tools, events, node) = (self.tools.clone(), self.events.clone(), self.node_name.clone());
         self.tasks.spawn(async move {
             let Arrival { pod, capture, netns, mut addresses, deadline, answer } = arrival;
