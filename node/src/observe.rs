@@ -41,7 +41,7 @@ impl AgentMetrics {
             ztunnel_connected: registry.gauge("ztunnel_connected", "Whether a ztunnel is connected to the node agent."),
             reconcile_events: registry.counters(
                 "nodeagent_reconcile_events_total",
-                "Steps that ended, by type: capture, release, forget, and each with _failed.",
+                "Steps that ended, by type: admit, capture, repair, release, forget, and each with _failed.",
                 &["type"],
             ),
             repairs: registry.counters(
