@@ -128,9 +128,10 @@ impl Made {
             }
         }
         let result = run.into_result().unwrap_or_default();
-        let mut made = sandbox.take().ok_or("the network has no plugin")?;
+        let no_plugin = "the network has no plugin";
+        let made = sandbox.as_mut().ok_or(no_plugin)?;
         made.accept(&cni::result::addresses(&result)).map_err(|error| error.to_string())?;
-        Ok((made, result))
+        Ok((sandbox.take().ok_or(no_plugin)?, result))
     }
 
     /// Lets every plugin undo what it did. What fails is only said: the namespace goes, and most with it.
