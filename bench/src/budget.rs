@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::metric::{Metric, Unit};
 use crate::mode::Mode;
 use crate::results::{ModeResult, Results};
+use crate::settings::is_meant;
 
 /// A limit for one metric of one mode.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,18 +113,6 @@ impl std::fmt::Display for Budget {
 }
 
 impl Budget {
-    /// The mode that it is about.
-    #[must_use]
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// The metric that it is about.
-    #[must_use]
-    pub fn metric(&self) -> Metric {
-        self.metric
-    }
-
     /// Whether a value keeps it.
     fn allows(&self, value: f64, limit: f64) -> bool {
         match self.relation {
@@ -148,29 +137,33 @@ impl Budget {
                 (self.allows(ratio, limit), format!("{ratio:.2}x of {baseline} ({})", unit.show(found)))
             }
         };
-        let case = format!("{} with {} connections", result.protocol.name(), result.connections);
-        Ok(Verdict { budget: self.text.clone(), kept, found: format!("{text}; {case}") })
+        Ok(Verdict { budget: self.text.clone(), kept, found: format!("{text}; {}", result.case()) })
     }
 }
 
-/// Judges each budget in every case; one that cannot be judged is not kept.
+/// Judges each budget in every case that its number is measured in; one that cannot be judged is not kept.
 #[must_use]
 pub fn judge(budgets: &[Budget], results: &Results) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
-    for budget in budgets {
-        let broken = |found: String| Verdict { budget: budget.text.clone(), kept: false, found };
-        let is_bulk = budget.metric.measurement().is_bulk();
-        // Bulk streams belong to the first case alone.
-        let most = if is_bulk { 1 } else { usize::MAX };
-        let meant: Vec<_> = results.modes.iter().filter(|result| result.mode == budget.mode).take(most).collect();
-        if meant.is_empty() {
-            let left_out = results.left_out.iter().find(|one| one.mode == budget.mode);
-            let why = left_out.map_or_else(|| "it was not asked for".to_owned(), |one| one.reason.clone());
-            verdicts.push(broken(format!("{} was not measured: {why}", budget.mode)));
-        }
-        verdicts.extend(meant.into_iter().map(|result| budget.judge(results, result).unwrap_or_else(broken)));
+    budgets.iter().flat_map(|budget| judge_one(budget, results)).collect()
+}
+
+fn judge_one(budget: &Budget, results: &Results) -> Vec<Verdict> {
+    let broken = |found: String| Verdict { budget: budget.text.clone(), kept: false, found };
+    let measurement = budget.metric.measurement();
+    let first = results.modes.first().map(ModeResult::case);
+    let is_meant = |result: &&ModeResult| is_meant(measurement, result.case(), first == Some(result.case()));
+    let (meant, others): (Vec<_>, Vec<_>) =
+        results.modes.iter().filter(|result| result.mode == budget.mode).partition(is_meant);
+    if !meant.is_empty() {
+        return meant.into_iter().map(|result| budget.judge(results, result).unwrap_or_else(broken)).collect();
     }
-    verdicts
+    if !others.is_empty() {
+        let cases: Vec<&str> = others.iter().map(|result| result.protocol.name()).collect();
+        return vec![broken(format!("{measurement} is not measured with {}", cases.join(", ")))];
+    }
+    let left_out = results.left_out.iter().find(|one| one.mode == budget.mode);
+    let why = left_out.map_or_else(|| "it was not asked for".to_owned(), |one| one.reason.clone());
+    vec![broken(format!("{} was not measured: {why}", budget.mode))]
 }
 
 fn parse_limit(text: &str, unit: Unit) -> Option<Limit> {

@@ -100,6 +100,11 @@ pub(crate) fn records() -> Vec<Record> {
 }
 
 pub(crate) fn results() -> Results {
+    results_of(&records())
+}
+
+/// What is made of these records.
+pub(crate) fn results_of(records: &[Record]) -> Results {
     let circumstances = Circumstances {
         command: format!("aquifer bench {}", settings().flags()),
         version: "0.1.0".to_owned(),
@@ -124,7 +129,7 @@ pub(crate) fn results() -> Results {
             configuration: json!({"static_resources": {"listeners": []}}),
         }],
     };
-    Results::new(&records(), &settings(), circumstances)
+    Results::new(records, &settings(), circumstances)
 }
 
 /// Compares with a golden file; a difference is written beside the build for a look, and to be taken over if it is meant.

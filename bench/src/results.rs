@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::metric::{Measurement, Metric};
 use crate::mode::Mode;
 use crate::session::{Invalid, Record};
-use crate::settings::{Protocol, Settings};
+use crate::settings::{Case, Protocol, Settings};
 use crate::statistics::{Estimate, confidence};
 
 /// Everything that a report says.
@@ -217,7 +217,12 @@ impl ModeResult {
         }
     }
 
-    /// Why one of its metrics has no number, or why any has not.
+    /// The load that it carried.
+    pub(crate) fn case(&self) -> Case {
+        Case { protocol: self.protocol, connections: self.connections }
+    }
+
+    /// Why one of its metrics has no number.
     #[must_use]
     pub fn why_missing(&self, metric: Metric) -> String {
         let own = self.invalid_rounds.iter().find(|invalid| invalid.measurement == metric.measurement());

@@ -87,6 +87,23 @@ pub struct Case {
     pub connections: u16,
 }
 
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} with {} connections", self.protocol.name(), self.connections)
+    }
+}
+
+/// Whether a measurement is made in a case: bulk streams and idle connections know neither protocol nor number of
+/// connections, and belong to the first case; new connections are those of HTTP/1.1 and TCP.
+pub(crate) fn is_meant(measurement: Measurement, case: Case, is_first: bool) -> bool {
+    match measurement {
+        Measurement::Rate | Measurement::Saturation | Measurement::Mixed => true,
+        // HTTP/2 is made to keep connections.
+        Measurement::Connections => matches!(case.protocol, Protocol::Http1 | Protocol::Tcp),
+        Measurement::Bulk1 | Measurement::Bulk4 | Measurement::Bulk64 | Measurement::Idle => is_first,
+    }
+}
+
 impl Settings {
     /// Every combination of protocol and number of connections.
     #[must_use]
@@ -98,19 +115,12 @@ impl Settings {
         self.protocols.iter().flat_map(of).collect()
     }
 
-    /// The measurements of one case: bulk streams and idle connections know neither protocol nor number of connections,
-    /// and belong to the first; new connections are those of HTTP/1.1 and TCP. Idle ones come before all load.
+    /// The measurements of one case. Idle connections come before all load.
     #[must_use]
     pub fn measurements_of(&self, case: Case) -> Vec<Measurement> {
         let is_first = self.cases().first() == Some(&case);
-        let is_meant = |one: &&Measurement| match one {
-            Measurement::Idle => is_first,
-            // HTTP/2 is made to keep connections.
-            Measurement::Connections => matches!(case.protocol, Protocol::Http1 | Protocol::Tcp),
-            bulk if bulk.is_bulk() => is_first,
-            _ => true,
-        };
-        let mut meant: Vec<Measurement> = self.measurements.iter().filter(is_meant).copied().collect();
+        let meant = self.measurements.iter().filter(|one| is_meant(**one, case, is_first));
+        let mut meant: Vec<Measurement> = meant.copied().collect();
         meant.sort_by_key(|one| *one != Measurement::Idle);
         meant
     }

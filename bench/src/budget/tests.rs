@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fixture;
+use crate::metric::Measurement;
 
 fn verdict(text: &str) -> Verdict {
     let mut verdicts = judge(&[text.parse().unwrap()], &fixture::results());
@@ -45,6 +46,47 @@ fn what_has_no_number_is_not_kept() {
         let found = verdict(text);
         assert_eq!((found.kept, found.found.as_str()), (false, why), "{text}");
     }
+}
+
+#[test]
+fn a_budget_is_judged_in_the_cases_that_its_measurement_is_made_in() {
+    use crate::settings::{Case, Protocol};
+    let mut records = fixture::records();
+    let first = records[1].clone();
+    // As the rounds leave it: what belongs to the first case alone is in no other.
+    records[1].rounds[0].insert(Metric::KibPerIdleConnection, 2.0);
+    for protocol in [Protocol::H2, Protocol::Tcp] {
+        let mut record = first.clone();
+        record.case = Case { protocol, connections: 16 };
+        let is_missing = |metric: Metric| {
+            let measurement = metric.measurement();
+            measurement.is_bulk() || (measurement == Measurement::Connections && protocol == Protocol::H2)
+        };
+        record.rounds.iter_mut().for_each(|numbers| numbers.retain(|metric, _| !is_missing(*metric)));
+        records.push(record);
+    }
+    let results = fixture::results_of(&records);
+    for (text, cases) in [
+        ("ambient-l4.idle-conn<=2.5KiB", vec!["http1"]),
+        ("ambient-l4.bulk>=0.1Gbit/s", vec!["http1"]),
+        ("ambient-l4.conns>=1/s", vec!["http1", "tcp"]),
+        ("ambient-l4.rps>=1/s", vec!["http1", "h2", "tcp"]),
+    ] {
+        let verdicts = judge(&[text.parse().unwrap()], &results);
+        assert!(verdicts.iter().all(|verdict| verdict.kept), "{verdicts:?}");
+        let found: Vec<_> =
+            verdicts.iter().filter_map(|one| one.found.rsplit_once("; ")?.1.split(' ').next()).collect();
+        assert_eq!(found, cases, "{text}");
+    }
+}
+
+#[test]
+fn what_no_case_has_is_not_kept() {
+    let mut results = fixture::results();
+    results.modes.iter_mut().for_each(|mode| mode.protocol = crate::settings::Protocol::H2);
+    let verdicts = judge(&["ambient-l4.conns>=1/s".parse().unwrap()], &results);
+    let [verdict] = verdicts.as_slice() else { panic!("{verdicts:?}") };
+    assert_eq!((verdict.kept, verdict.found.as_str()), (false, "connections is not measured with h2"));
 }
 
 #[test]
