@@ -39,10 +39,11 @@ pub(crate) type Group = Vec<Bar>;
 /// A chart; empty without bars. `mark` is a value that deserves a line: what everything is relative to.
 pub(crate) fn chart(title: &str, groups: &[Group], mark: Option<f64>) -> String {
     let bars = || groups.iter().flatten();
-    let longest = bars().map(|bar| bar.estimate.high).chain(mark).fold(0.0_f64, f64::max);
+    let longest = bars().map(|bar| bar.estimate.high).fold(0.0_f64, f64::max);
     if longest <= 0.0 {
         return String::new();
     }
+    let longest = longest.max(mark.unwrap_or_default());
     let scale = (WIDTH - LEFT - RIGHT) / longest;
     let mut body = String::new();
     let mut y = TOP;
@@ -114,5 +115,6 @@ mod tests {
     fn what_was_not_measured_is_not_drawn() {
         assert_eq!(chart("Latency", &[], None), "");
         assert_eq!(chart("Latency", &[vec![]], None), "");
+        assert_eq!(chart("Latency", &[vec![]], Some(1.0)), "", "nor is a line without bars");
     }
 }

@@ -8,7 +8,6 @@ mod parts;
 mod sidecar;
 mod waypoint;
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -60,11 +59,6 @@ pub fn container(command: &[String]) -> Value {
         "name": "envoy", "image": "envoy", "command": command,
         "readinessProbe": {"httpGet": {"path": "/ready", "port": ADMIN}, "periodSeconds": 1},
     })
-}
-
-/// `address:port` of an IPv4 or IPv6 address.
-fn host_port(address: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(address, port).to_string()
 }
 
 #[cfg(test)]

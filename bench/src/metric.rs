@@ -128,7 +128,6 @@ struct Facts {
     alias: &'static str,
     of: Measurement,
     unit: Unit,
-    is_lower_better: bool,
     is_of_proxies: bool,
 }
 
@@ -173,31 +172,31 @@ impl Metric {
     fn facts(self) -> Facts {
         use Measurement::{Bulk1, Bulk4, Bulk64, Connections, Idle, Mixed, Rate, Saturation};
         use Unit::{Count, Gbps, Kib, Microseconds, PerSecond, Seconds};
-        let (key, alias, of, unit, is_lower_better, is_of_proxies) = match self {
-            Self::P50 => ("p50_us", "p50", Rate, Microseconds, true, false),
-            Self::P90 => ("p90_us", "p90", Rate, Microseconds, true, false),
-            Self::P99 => ("p99_us", "p99", Rate, Microseconds, true, false),
-            Self::MaxRps => ("max_rps", "rps", Saturation, PerSecond, false, false),
-            Self::Bulk => ("bulk_gbps", "bulk", Bulk1, Gbps, false, false),
-            Self::Bulk4 => ("bulk4_gbps", "bulk4", Bulk4, Gbps, false, false),
-            Self::Bulk64 => ("bulk64_gbps", "bulk64", Bulk64, Gbps, false, false),
-            Self::ConnsPerS => ("conns_per_s", "conns", Connections, PerSecond, false, false),
-            Self::CpuPerRequest => ("cpu_us_per_request", "cpu", Saturation, Microseconds, true, true),
-            Self::CpuPerRequestAtRate => ("cpu_us_per_request_at_rate", "cpu-at-rate", Rate, Microseconds, true, true),
-            Self::CpuPerThousand => ("cpu_s_per_1000_requests", "cpu-1000", Saturation, Seconds, true, true),
-            Self::CpuPerConnection => ("cpu_us_per_connection", "cpu-conn", Connections, Microseconds, true, true),
-            Self::CpuPerGbit => ("cpu_s_per_gbit", "cpu-gbit", Bulk1, Seconds, true, true),
-            Self::CpuPerGbyte => ("cpu_s_per_gb", "cpu-gb", Bulk1, Seconds, true, true),
-            Self::Rss => ("rss_kib", "rss", Saturation, Kib, true, true),
-            Self::RssAtRate => ("rss_at_rate_kib", "rss-at-rate", Rate, Kib, true, true),
-            Self::RssIdle => ("rss_idle_kib", "rss-idle", Idle, Kib, true, true),
-            Self::KibPerIdleConnection => ("kib_per_idle_connection", "idle-conn", Idle, Kib, true, true),
-            Self::SwitchesPerRequest => ("context_switches_per_request", "switches", Saturation, Count, true, true),
-            Self::MixedP50 => ("mixed_p50_us", "mixed-p50", Mixed, Microseconds, true, false),
-            Self::MixedP99 => ("mixed_p99_us", "mixed-p99", Mixed, Microseconds, true, false),
-            Self::MixedGbps => ("mixed_gbps", "mixed-bulk", Mixed, Gbps, false, false),
+        let (key, alias, of, unit, is_of_proxies) = match self {
+            Self::P50 => ("p50_us", "p50", Rate, Microseconds, false),
+            Self::P90 => ("p90_us", "p90", Rate, Microseconds, false),
+            Self::P99 => ("p99_us", "p99", Rate, Microseconds, false),
+            Self::MaxRps => ("max_rps", "rps", Saturation, PerSecond, false),
+            Self::Bulk => ("bulk_gbps", "bulk", Bulk1, Gbps, false),
+            Self::Bulk4 => ("bulk4_gbps", "bulk4", Bulk4, Gbps, false),
+            Self::Bulk64 => ("bulk64_gbps", "bulk64", Bulk64, Gbps, false),
+            Self::ConnsPerS => ("conns_per_s", "conns", Connections, PerSecond, false),
+            Self::CpuPerRequest => ("cpu_us_per_request", "cpu", Saturation, Microseconds, true),
+            Self::CpuPerRequestAtRate => ("cpu_us_per_request_at_rate", "cpu-at-rate", Rate, Microseconds, true),
+            Self::CpuPerThousand => ("cpu_s_per_1000_requests", "cpu-1000", Saturation, Seconds, true),
+            Self::CpuPerConnection => ("cpu_us_per_connection", "cpu-conn", Connections, Microseconds, true),
+            Self::CpuPerGbit => ("cpu_s_per_gbit", "cpu-gbit", Bulk1, Seconds, true),
+            Self::CpuPerGbyte => ("cpu_s_per_gb", "cpu-gb", Bulk1, Seconds, true),
+            Self::Rss => ("rss_kib", "rss", Saturation, Kib, true),
+            Self::RssAtRate => ("rss_at_rate_kib", "rss-at-rate", Rate, Kib, true),
+            Self::RssIdle => ("rss_idle_kib", "rss-idle", Idle, Kib, true),
+            Self::KibPerIdleConnection => ("kib_per_idle_connection", "idle-conn", Idle, Kib, true),
+            Self::SwitchesPerRequest => ("context_switches_per_request", "switches", Saturation, Count, true),
+            Self::MixedP50 => ("mixed_p50_us", "mixed-p50", Mixed, Microseconds, false),
+            Self::MixedP99 => ("mixed_p99_us", "mixed-p99", Mixed, Microseconds, false),
+            Self::MixedGbps => ("mixed_gbps", "mixed-bulk", Mixed, Gbps, false),
         };
-        Facts { key, alias, of, unit, is_lower_better, is_of_proxies }
+        Facts { key, alias, of, unit, is_of_proxies }
     }
 
     /// Its field in JSON, which ends in its unit.
@@ -228,12 +227,6 @@ impl Metric {
     #[must_use]
     pub fn unit(self) -> Unit {
         self.facts().unit
-    }
-
-    /// Whether less is better.
-    #[must_use]
-    pub fn is_lower_better(self) -> bool {
-        self.facts().is_lower_better
     }
 
     /// Whether there is no such number where there is no proxy.

@@ -72,12 +72,6 @@ impl Mode {
         }
     }
 
-    /// Without any proxy.
-    #[must_use]
-    pub fn is_plain(self) -> bool {
-        matches!(self, Self::None | Self::NoneSameNode)
-    }
-
     /// What its overhead is relative to: the same nodes without proxy.
     #[must_use]
     pub fn baseline(self) -> Option<Self> {

@@ -191,10 +191,7 @@ impl ModeResult {
     fn new(record: &Record, settings: &Settings) -> Self {
         let measurements = settings.measurements_of(record.case);
         let reasons: Vec<String> = measurements.iter().filter_map(|one| why_invalid(record, *one)).collect();
-        let mut metrics = Metrics::of(&Metric::ALL, |metric| metric_of(record, metric));
-        if record.mode.is_plain() {
-            metrics.found.retain(|metric, _| !metric.is_of_proxies());
-        }
+        let metrics = Metrics::of(&Metric::ALL, |metric| metric_of(record, metric));
         let proxies = record.proxies.iter().map(|(name, rounds)| {
             let of_proxies: Vec<Metric> = Metric::ALL.into_iter().filter(|metric| metric.is_of_proxies()).collect();
             let series = |metric: Metric| rounds.iter().filter_map(move |numbers| numbers.get(&metric).copied());

@@ -52,12 +52,6 @@ impl Estimate {
         let high = *sorted.get(sorted.len() - 1 - cut)?;
         Some(Self { median: median(&sorted)?, low, high })
     }
-
-    /// Half of the interval's width, relative to the median.
-    #[must_use]
-    pub fn spread(&self) -> f64 {
-        (self.high - self.low) / 2.0 / self.median.abs().max(f64::MIN_POSITIVE)
-    }
 }
 
 impl Difference {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::compare::Comparison;
-use crate::metric::{Metric, Unit};
+use crate::metric::{Measurement, Metric, Unit};
 use crate::results::{ModeResult, PUBLISHED_SOURCE, Results};
 use crate::settings::Settings;
 use crate::statistics::{CONFIDENCE, FEWEST_ROUNDS};
@@ -33,8 +33,7 @@ pub fn render(results: &Results, settings: &Settings) -> String {
     for condition in &results.conditions {
         let _ = writeln!(text, "     {condition}");
     }
-    let has_latency = results.modes.iter().any(|mode| mode.metrics.find(Metric::P50).is_some());
-    if has_latency || settings.measurements.contains(&crate::metric::Measurement::Rate) {
+    if settings.measurements.contains(&Measurement::Rate) {
         let _ = write!(text, "\n{}", aligned(&latency_rows(results, settings)));
     }
     let _ = write!(text, "\n{}", aligned(&cost_rows(results)));

@@ -4,6 +4,7 @@
 //! This is the composition root: here configuration is read, logs and runtimes are made, and libraries are put together.
 
 mod admin;
+mod argument;
 mod bench;
 mod cni_plugin;
 mod demo;
@@ -11,6 +12,7 @@ mod failure;
 mod kubernetes;
 mod lab_name;
 mod output;
+mod own_lab;
 mod program;
 mod sniff;
 mod verbs;

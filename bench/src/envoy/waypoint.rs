@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::Reads;
 use super::credentials::Credentials;
 use super::parts::{
     address, as_downstream, bootstrap, bytes, cluster, extension, http, merged, no_limits, protocol, tls,
 };
-use super::{Reads, host_port};
 
 /// The metadata and filter that carry where a connection was going.
 const ORIGINAL_DESTINATION: &str = "envoy.filters.listener.original_dst";
@@ -35,7 +35,7 @@ pub fn waypoint(services: &[Service], credentials: &Credentials) -> Value {
         vec![originate_cluster(credentials), internal_cluster("main_internal", "main_internal", None, json!({}))];
     let mut chains = Vec::new();
     for Service { from, to, reads } in services {
-        let name = host_port(from.ip(), from.port());
+        let name = from.to_string();
         let (filter, protocol) = match reads {
             Reads::Http => (http("waypoint", &name, json!({})), as_downstream()),
             Reads::Nothing => (bytes("waypoint", &name, json!({})), json!({})),

@@ -11,6 +11,7 @@ use bench::settings::{Protocol, Settings};
 use bench::statistics::FEWEST_ROUNDS;
 use clap::Args;
 
+use crate::argument::duration;
 use crate::output::Format;
 
 /// How long one measurement lasts: all of them, in all modes, take less than five minutes.
@@ -57,7 +58,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = FEWEST_ROUNDS)]
     rounds: usize,
     /// How long one measurement lasts, as in 500ms or 2s.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
     /// Connections of the measurement `idle`.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=25_000))]
@@ -159,10 +160,6 @@ fn parse_bytes(text: &str) -> Result<u32, String> {
     };
     let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
     bytes.filter(|bytes| *bytes <= MOST).ok_or_else(|| format!("{text:?}: expected bytes up to 16M, as in 512 or 1k"))
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    config::parse_duration(text).ok_or_else(|| format!("{text:?}: expected a time as 500ms or 2s"))
 }
 
 #[cfg(test)]

@@ -2,22 +2,19 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use lab::control::Target;
 use lab::control::client::{self, Exec};
 use lab::families::Families;
 use lab::launch::{self, Options};
-use lab::mesh::SYSTEM_NAMESPACE;
 use lab::state::StateDirectory;
 use load::{Outcome, Plan};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
-use crate::demo::cluster;
 use crate::lab_name;
+use crate::own_lab::{self, Up};
 
 /// What the lab is called, with this process's number.
 const NAME: &str = "bench";
@@ -25,20 +22,11 @@ const NAME: &str = "bench";
 /// Client on one, server on the other.
 const NODES: u8 = 2;
 
-/// The mesh's components are ready within this time.
-const MESH_DEADLINE: Duration = Duration::from_secs(30);
-
 /// A lab that is starting, or up.
 pub(crate) struct Lab {
     lab: launch::Lab,
     has_mesh: bool,
     up: Option<Up>,
-}
-
-/// What is known of a lab that is up.
-struct Up {
-    client: kube::Client,
-    pid: u32,
 }
 
 /// A client in a pod.
@@ -69,16 +57,7 @@ impl Lab {
 
     /// Waits until the lab and the mesh in it are ready.
     pub(crate) async fn ready(&mut self, progress: &mut (dyn FnMut(&str) + Send)) -> Result<()> {
-        let record = self.lab.ready(progress).await?;
-        let kubeconfig = Kubeconfig::read_from(self.lab.directory().kubeconfig())?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        let client = kube::Client::try_from(config)?;
-        if self.has_mesh {
-            progress("the mesh's components");
-            let ready = cluster::wait_for_pods(&client, SYSTEM_NAMESPACE, MESH_DEADLINE, cluster::is_ready).await;
-            ready.context("the mesh's components are not ready")?;
-        }
-        self.up = Some(Up { client, pid: record.pid });
+        self.up = Some(own_lab::ready(&mut self.lab, self.has_mesh, progress).await?);
         Ok(())
     }
 
@@ -89,7 +68,7 @@ impl Lab {
 
     /// The first process of the lab, of which all others descend.
     pub(crate) fn pid(&self) -> Result<u32> {
-        Ok(self.up.as_ref().context("the lab is not up")?.pid)
+        Ok(self.up.as_ref().context("the lab is not up")?.record.pid)
     }
 
     /// Carries out a plan in a pod.

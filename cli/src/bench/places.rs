@@ -33,7 +33,7 @@ pub(crate) struct Place {
     pub(crate) http: SocketAddr,
     pub(crate) bytes: SocketAddr,
     pub(crate) proxies: Vec<Process>,
-    /// Lines of these nodes' proxies that show that traffic is encrypted: all parts of one are in one line.
+    /// What shows that traffic is encrypted: a line with all these parts in the log of this node's proxy.
     pub(crate) proof: Option<(&'static str, Vec<String>)>,
 }
 

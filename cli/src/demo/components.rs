@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::cluster;
-use super::lab::{Lab, MESH_DEADLINE, NODES, Place};
+use super::lab::{Lab, NODES, Place};
+use crate::own_lab::MESH_DEADLINE;
 
 /// Components that are taken away are gone within this time.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(15);

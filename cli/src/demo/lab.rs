@@ -1,24 +1,20 @@
 //! The demo's own lab: brought up, talked to over the Kubernetes API, entered by `aquifer exec`, ended.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use lab::families::{Families, Family};
 use lab::launch::{self, Options};
 use lab::mesh::SYSTEM_NAMESPACE;
 use lab::state::StateDirectory;
 use tokio::process::Command;
 
-use super::cluster;
 use super::report::Report;
 use crate::lab_name;
+use crate::own_lab::{self, Up};
 
 /// How many nodes the story needs.
 pub(super) const NODES: u8 = 2;
-/// The mesh's components are ready within this time.
-pub(super) const MESH_DEADLINE: Duration = Duration::from_secs(30);
 /// The lab's name when it is kept, so that other commands find it.
 const KEPT_NAME: &str = "demo";
 
@@ -66,19 +62,10 @@ impl Starting {
     /// Waits until the lab and the mesh in it are ready.
     pub(super) async fn ready(mut self, report: &Report) -> Result<Lab> {
         let mut progress = |step: &str| report.progress(step);
-        let families = self.lab.ready(&mut progress).await?.families;
-        let kubeconfig = Kubeconfig::read_from(self.lab.directory().kubeconfig())?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        let client = kube::Client::try_from(config)?;
-        report.progress("the mesh's components");
-        let ready = cluster::wait_for_pods(&client, SYSTEM_NAMESPACE, MESH_DEADLINE, cluster::is_ready).await;
+        // Kept or not: a lab without its mesh is of no use to the demo.
+        let Up { record, client } = own_lab::ready(&mut self.lab, true, &mut progress).await?;
         let program = std::env::current_exe().context("cannot find this program")?;
-        let lab = Lab { lab: self.lab, families, client, program };
-        if let Err(error) = ready {
-            // Kept or not: a lab without its mesh is of no use to the demo.
-            let _ = lab.stop().await;
-            return Err(error.context("the mesh's components are not ready"));
-        }
+        let lab = Lab { lab: self.lab, families: record.families, client, program };
         let kept = if self.keep { ", kept at the end" } else { "" };
         report.note(&format!("{NODES} nodes, control plane, a ztunnel and an agent on each node{kept}"));
         Ok(lab)

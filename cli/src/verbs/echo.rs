@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
+use crate::argument::duration;
 use crate::output;
 use crate::program::command_runtime;
 
@@ -171,10 +172,6 @@ struct End {
     /// End when standard input is closed.
     #[arg(long)]
     until_stdin_close: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    config::parse_duration(text).ok_or_else(|| "a time like 300ms, 3s or 1m30s is expected".to_owned())
 }
 
 /// Runs the verb.

@@ -17,6 +17,7 @@ use clap::{Args, Subcommand};
 use drain::Signals;
 use serde_json::json;
 
+use crate::argument::duration;
 use crate::output::{self, Format};
 use crate::program::{INTERRUPTED, command_runtime};
 
@@ -52,7 +53,7 @@ struct ServerArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
     /// How long each answer is held back.
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = arguments::duration)]
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration)]
     delay: Duration,
     /// Connections at a time; more wait.
     #[arg(long, value_name = "N", default_value_t = 20_000)]

@@ -6,6 +6,7 @@ use ::load::{Bulk, Connections, Direction, Idle, Kind, Mixed, Pace, Plan, Protoc
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::argument::duration;
 use crate::output::Format;
 
 /// What a plan says itself.
@@ -108,10 +109,6 @@ enum Spoken {
 enum Way {
     Upload,
     Download,
-}
-
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    config::parse_duration(text).ok_or_else(|| "a time like 300ms, 3s or 1m30s is expected".to_owned())
 }
 
 impl ClientArgs {
