@@ -4,14 +4,18 @@
 //! `cargo run --release -p ztunnel --example scale -- 100000` prints one row per number of workloads given.
 //! It needs a network namespace, as root or in a user namespace (`unshare --user --map-root-user`).
 //! The proxy is a process of its own; its discovery server and node agent are in this one.
+//! What the server says is encoded before the clock starts, so that what is measured is the proxy's work, not a control
+//! plane's.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
-#[path = "scale/memory.rs"]
-mod memory;
+#[path = "scale/cost.rs"]
+mod cost;
 #[path = "scale/mesh.rs"]
 mod mesh;
 #[path = "scale/proxy.rs"]
 mod proxy;
+#[path = "scale/script.rs"]
+mod script;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,8 +51,8 @@ fn measure_all() -> Result<()> {
     let sizes: Vec<usize> = std::env::args().skip(1).map(|size| size.parse()).collect::<Result<_, _>>()?;
     let sizes = if sizes.is_empty() { vec![0, 10_000, 100_000] } else { sizes };
     println!(
-        "{:>9} {:>8} {:>8} {:>9} {:>10} {:>10} {:>9} {:>10}",
-        "workloads", "services", "ready ms", "change ms", "memory KiB", "per w/l B", "dump MiB", "dump + KiB"
+        "{:>9} {:>8} {:>8} {:>8} {:>9} {:>10} {:>10} {:>9} {:>10}",
+        "workloads", "services", "ready ms", "CPU ms", "change ms", "memory KiB", "per w/l B", "dump MiB", "dump + KiB"
     );
     let mut empty = None;
     for size in sizes {
@@ -56,10 +60,11 @@ fn measure_all() -> Result<()> {
         let base = *empty.get_or_insert(row.memory);
         let per_workload = if size == 0 { 0 } else { row.memory.saturating_sub(base) * 1024 / size as u64 };
         println!(
-            "{:>9} {:>8} {:>8.0} {:>9.1} {:>10} {:>10} {:>9.1} {:>10}",
+            "{:>9} {:>8} {:>8.0} {:>8.0} {:>9.1} {:>10} {:>10} {:>9.1} {:>10}",
             size,
             size / mesh::WORKLOADS_PER_SERVICE,
             row.ready.as_secs_f64() * 1e3,
+            row.processor.as_secs_f64() * 1e3,
             row.change.as_secs_f64() * 1e3,
             row.memory,
             per_workload,
@@ -74,6 +79,8 @@ fn measure_all() -> Result<()> {
 struct Row {
     /// From the start of the process to its readiness.
     ready: Duration,
+    /// What of the processors the proxy used until then.
+    processor: Duration,
     /// The median time from the publication of a change to its acknowledgement, which follows its use.
     change: Duration,
     memory: u64,
@@ -100,7 +107,7 @@ async fn measure(size: usize) -> Result<Row> {
     let started = Instant::now();
     let proxy = Proxy::start(folder.path()).await?;
     proxy.wait_until_ready(PATIENCE).await?;
-    let ready = started.elapsed();
+    let (ready, processor) = (started.elapsed(), proxy.processor_time()?);
     let mut changes = Vec::new();
     for change in 0..CHANGES {
         changes.push(mesh.change_an_endpoint(change, PATIENCE).await?);
@@ -110,5 +117,5 @@ async fn measure(size: usize) -> Result<Row> {
     let memory = proxy.memory()?;
     let (dump_bytes, dump_peak) = proxy.dump().await?;
     ensure!(dump_bytes > size, "the dump is too short for a mesh of {size}");
-    Ok(Row { ready, change, memory, dump_bytes, dump_peak })
+    Ok(Row { ready, processor, change, memory, dump_bytes, dump_peak })
 }

@@ -1,5 +1,7 @@
 //! The client's transport: connects, keeps one stream alive, and hands messages to the state machine.
 
+mod stream;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -7,22 +9,23 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Node};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
 pub use crate::backoff::Termination;
 
 use crate::BoxError;
 use crate::backoff::Backoff;
-use crate::delta::{self, Feed, Mode};
+use crate::delta::{self, Feed, Mode, Undecodable};
 use crate::demand::{self, Demand, Supply};
+
+use stream::Responses;
 
 /// The largest response that is accepted: the whole mesh comes in one.
 pub const MAX_RESPONSE: usize = 200 * 1024 * 1024;
@@ -149,9 +152,7 @@ impl Client {
     }
 
     /// Opens a stream and sends the first requests on it.
-    async fn open(
-        &mut self,
-    ) -> Result<(mpsc::Sender<DeltaDiscoveryRequest>, Streaming<DeltaDiscoveryResponse>), BoxError> {
+    async fn open(&mut self) -> Result<(mpsc::Sender<DeltaDiscoveryRequest>, Responses), BoxError> {
         let channel = within(CONNECT_DEADLINE, (self.options.channel)()).await?;
         let metadata = within(CONNECT_DEADLINE, (self.options.metadata)()).await?;
         let first = self.state.connect();
@@ -159,29 +160,22 @@ impl Client {
         for request in first {
             requests.try_send(request)?;
         }
-        let mut request = Request::new(ReceiverStream::new(queue));
-        *request.metadata_mut() = metadata;
-        let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
         // No deadline: some servers send their headers with the first response, and a server that starts with a
         // thousand clients at its door may take long to come to this one. The channel's keepalive notices dead ones.
-        let response = Box::pin(service.delta_aggregated_resources(request)).await?;
+        let responses = Box::pin(stream::open(channel, metadata, ReceiverStream::new(queue))).await?;
         info!("discovery stream opened");
-        Ok((requests, response.into_inner()))
+        Ok((requests, responses))
     }
 
     /// Reads responses and answers each, until the stream ends.
-    async fn converse(
-        &mut self,
-        requests: &mpsc::Sender<DeltaDiscoveryRequest>,
-        mut stream: Streaming<DeltaDiscoveryResponse>,
-    ) -> Attempt {
+    async fn converse(&mut self, requests: &mpsc::Sender<DeltaDiscoveryRequest>, mut stream: Responses) -> Attempt {
         let mut responses = 0;
         let mut tidying = interval(demand::IDLE / 10);
         tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // No deadline: a mesh in which nothing changes is silent.
             let message = tokio::select! {
-                message = stream.message() => message,
+                message = stream.next() => message,
                 (type_url, name) = next_order(&mut self.supplies) => {
                     if let Some(request) = self.state.want(&type_url, &name) {
                         send(requests, request).await;
@@ -193,16 +187,18 @@ impl Client {
                     continue;
                 }
             };
-            let response = match message {
-                Ok(Some(response)) => response,
+            let answer = match message {
+                Ok(Some(encoded)) => self.receive(&encoded).map_err(|error| Status::internal(error.to_string())),
                 Ok(None) => return Attempt { termination: Termination::Complete, responses, cause: None },
+                Err(status) => Err(status),
+            };
+            match answer {
+                Ok(answer) => send(requests, answer).await,
                 Err(status) => {
                     return Attempt { termination: classify(&status), responses, cause: Some(status.into()) };
                 }
-            };
+            }
             responses += 1;
-            let answer = self.receive(response);
-            send(requests, answer).await;
         }
     }
 
@@ -215,18 +211,9 @@ impl Client {
         }
     }
 
-    fn receive(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
-        let bytes = delta::resource_bytes(&response);
-        debug!(
-            type_url = response.type_url,
-            nonce = response.nonce,
-            resources = response.resources.len(),
-            removed = response.removed_resources.len(),
-            bytes,
-            "discovery response"
-        );
-        self.options.observer.received(&response.type_url, bytes);
-        let received = self.state.receive(response);
+    fn receive(&mut self, encoded: &[u8]) -> Result<DeltaDiscoveryRequest, Undecodable> {
+        let received = self.state.receive(encoded)?;
+        self.options.observer.received(&received.answer.type_url, received.resource_bytes);
         if let Some(status) = &received.answer.error_detail {
             warn!(
                 type_url = received.answer.type_url,
@@ -241,7 +228,7 @@ impl Client {
         }
         let is_ready = self.state.is_ready();
         self.ready.send_if_modified(|ready| !std::mem::replace(ready, *ready || is_ready) && *ready);
-        received.answer
+        Ok(received.answer)
     }
 }
 

@@ -4,14 +4,21 @@
 //! ones beside it are applied, and every response is answered exactly once. What was accepted survives the stream: a
 //! new stream begins with the versions that are held, so that the server sends only differences.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod response;
+mod version;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use prost::Message;
-use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource};
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Node};
 use proto::google::rpc::Status;
-use tracing::warn;
+use tracing::{debug, warn};
+
+use response::{Resource, Response};
+use version::Version;
+
+pub use crate::wire::Undecodable;
 
 /// How many refused resources a rejection spells out; a server has no use for more of one kind of mistake.
 const NAMED_REJECTIONS: usize = 100;
@@ -42,19 +49,21 @@ impl fmt::Display for Rejected {
 
 /// The changes of one response that are fit to be looked at: the envelope of each resource is of the right type.
 #[derive(Debug, Default)]
-pub struct Update {
+pub struct Update<'a> {
     /// New and changed resources, in the server's order: name and encoded message.
-    pub resources: Vec<(String, Vec<u8>)>,
+    ///
+    /// The name is the very one that the client's books hold: whoever keeps it should keep a clone of it.
+    pub resources: Vec<(Arc<str>, &'a [u8])>,
     /// Names of resources whose envelope is not; they are refused already.
-    pub unopened: Vec<String>,
+    pub unopened: Vec<&'a str>,
     /// Names that are gone; to be applied after the resources.
-    pub removed: Vec<String>,
+    pub removed: Vec<&'a str>,
 }
 
 /// Takes the resources of one type.
 pub trait Feed: Send {
     /// Applies all that is good and returns what is not; for a refused resource the last good version stays.
-    fn apply(&mut self, update: Update) -> Vec<Rejected>;
+    fn apply(&mut self, update: Update<'_>) -> Vec<Rejected>;
 
     /// Whether a refused resource leaves a trace even if it has no good version, so that its removal must be heard of.
     fn remembers_refused(&self) -> bool {
@@ -74,7 +83,7 @@ struct Subscribed {
     mode: Mode,
     feed: Box<dyn Feed>,
     /// Names that are held, with the version last accepted; empty for what was refused and is remembered nevertheless.
-    held: BTreeMap<String, String>,
+    held: HashMap<Arc<str>, Version>,
     /// Names that were asked for and not answered yet.
     wanted: BTreeSet<String>,
     /// Names that were asked for, and the resources that answered each.
@@ -91,6 +100,8 @@ pub struct Received {
     pub rejected: Vec<Rejected>,
     /// On-demand names that this response settled.
     pub settled: Vec<String>,
+    /// How large the resources of the response are, in bytes.
+    pub resource_bytes: usize,
 }
 
 impl Client {
@@ -106,7 +117,7 @@ impl Client {
             type_url: Arc::from(type_url),
             mode,
             feed: Box::new(feed),
-            held: BTreeMap::new(),
+            held: HashMap::new(),
             wanted: BTreeSet::new(),
             asked: BTreeMap::new(),
             is_acknowledged: false,
@@ -119,21 +130,34 @@ impl Client {
         self.types.iter().map(|subscribed| subscribed.first_request(self.node.clone())).collect()
     }
 
-    /// Applies a response and answers it.
-    pub fn receive(&mut self, response: DeltaDiscoveryResponse) -> Received {
+    /// Applies an encoded response and answers it.
+    ///
+    /// # Errors
+    /// When it is no response; nothing of it is applied, and there is nothing that an answer could refer to.
+    pub fn receive(&mut self, encoded: &[u8]) -> Result<Received, Undecodable> {
+        let response = Response::decode(encoded)?;
+        debug!(
+            type_url = response.type_url,
+            nonce = response.nonce,
+            resources = response.resources.len(),
+            removed = response.removed.len(),
+            bytes = response.resource_bytes,
+            "discovery response"
+        );
         let mut received = Received {
             answer: DeltaDiscoveryRequest {
-                type_url: response.type_url.clone(),
-                response_nonce: response.nonce.clone(),
+                type_url: response.type_url.to_owned(),
+                response_nonce: response.nonce.to_owned(),
                 ..DeltaDiscoveryRequest::default()
             },
             rejected: Vec::new(),
             settled: Vec::new(),
+            resource_bytes: response.resource_bytes,
         };
         let Some(subscribed) = self.types.iter_mut().find(|known| *known.type_url == *response.type_url) else {
             // Refusing would make the server send it again; nothing of ours depends on it.
             warn!(type_url = response.type_url, "acknowledged resources of an unknown type");
-            return received;
+            return Ok(received);
         };
         received.settled = subscribed.settle(&response);
         received.rejected = subscribed.apply(response);
@@ -142,7 +166,7 @@ impl Client {
         } else {
             received.answer.error_detail = Some(rejection(&received.rejected));
         }
-        received
+        Ok(received)
     }
 
     /// Whether every wildcard type has been acknowledged once: the model is complete.
@@ -189,14 +213,14 @@ impl Client {
             released.remove(kept);
         }
         for resource in &released {
-            subscribed.held.remove(resource);
+            subscribed.held.remove(&**resource);
         }
-        unsubscribe.extend(released.iter().cloned());
         if !released.is_empty() {
-            let removed = released.into_iter().collect();
+            let removed = released.iter().map(|name| &**name).collect();
             // There is nothing in it that could be refused.
             drop(subscribed.feed.apply(Update { removed, ..Update::default() }));
         }
+        unsubscribe.extend(released);
         Some(DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),
             resource_names_unsubscribe: unsubscribe.into_iter().collect(),
@@ -207,7 +231,8 @@ impl Client {
 
 impl Subscribed {
     fn first_request(&self, node: Node) -> DeltaDiscoveryRequest {
-        let mut versions: std::collections::HashMap<_, _> = self.held.clone().into_iter().collect();
+        let mut versions: HashMap<_, _> =
+            self.held.iter().map(|(name, version)| (name.to_string(), version.to_string())).collect();
         // Asked for and unanswered, or unknown so far: without a version the server sends whatever it has.
         let open = self.asked.iter().filter(|(_name, answers)| answers.is_empty());
         versions.extend(open.map(|(name, _answers)| (name.clone(), String::new())));
@@ -227,74 +252,65 @@ impl Subscribed {
     }
 
     /// Strikes out the names and aliases that the response answers.
-    fn settle(&mut self, response: &DeltaDiscoveryResponse) -> Vec<String> {
+    fn settle(&mut self, response: &Response<'_>) -> Vec<String> {
+        if self.asked.is_empty() {
+            return Vec::new();
+        }
         for resource in &response.resources {
-            for name in std::iter::once(&resource.name).chain(&resource.aliases) {
+            for name in resource.names() {
                 if let Some(answers) = self.asked.get_mut(name) {
-                    answers.insert(resource.name.clone());
+                    answers.insert(resource.name.to_owned());
                 }
             }
         }
-        if self.wanted.is_empty() {
-            return Vec::new();
-        }
-        let names =
-            response.resources.iter().flat_map(|resource| std::iter::once(&resource.name).chain(&resource.aliases));
-        names.chain(&response.removed_resources).filter_map(|name| self.wanted.take(name)).collect()
+        let names = response.resources.iter().flat_map(Resource::names).chain(response.removed.iter().copied());
+        names.filter_map(|name| self.wanted.take(name)).collect()
     }
 
     /// Hands the response to the feed and keeps books of what is held.
-    fn apply(&mut self, response: DeltaDiscoveryResponse) -> Vec<Rejected> {
-        let mut update = Update { removed: response.removed_resources, ..Update::default() };
+    fn apply(&mut self, response: Response<'_>) -> Vec<Rejected> {
+        let mut update = Update { removed: response.removed.clone(), ..Update::default() };
         let mut rejected = Vec::new();
-        let mut versions = BTreeMap::new();
-        for resource in last_of_each_name(response.resources) {
-            match open(&self.type_url, resource) {
-                Ok((name, version, encoded)) => {
-                    versions.insert(name.clone(), version);
+        let mut versions = Vec::with_capacity(response.resources.len());
+        update.resources.reserve_exact(response.resources.len());
+        for resource in response.resources {
+            match open(&self.type_url, &resource) {
+                Ok(encoded) => {
+                    let name = self.held.get_key_value(resource.name).map(|(name, _)| Arc::clone(name));
+                    let name = name.unwrap_or_else(|| Arc::from(resource.name));
+                    versions.push((Arc::clone(&name), Version::from(resource.version)));
                     update.resources.push((name, encoded));
                 }
                 Err(refused) => {
-                    update.unopened.push(refused.name.clone());
+                    update.unopened.push(resource.name);
                     rejected.push(refused);
                 }
             }
         }
-        let removed = update.removed.clone();
         rejected.extend(self.feed.apply(update));
-        for refused in &rejected {
-            versions.remove(&refused.name);
-            if self.feed.remembers_refused() {
-                self.held.entry(refused.name.clone()).or_default();
+        let refused: BTreeSet<&str> = rejected.iter().map(|refused| &*refused.name).collect();
+        // What was refused keeps the entry of its last good version, so that a removal while away is still noticed.
+        self.held.extend(versions.into_iter().filter(|(name, _)| !refused.contains(&**name)));
+        if self.feed.remembers_refused() {
+            for name in refused {
+                self.held.entry(Arc::from(name)).or_default();
             }
         }
-        // What was refused keeps the entry of its last good version, so that a removal while away is still noticed.
-        self.held.extend(versions);
-        for name in &removed {
+        for name in response.removed {
             self.held.remove(name);
         }
         rejected
     }
 }
 
-/// A name that comes twice counts once, or a good and a bad resource of one name would leave the books undecided.
-fn last_of_each_name(resources: Vec<Resource>) -> Vec<Resource> {
-    let mut seen = BTreeSet::new();
-    let mut kept: Vec<_> = resources.into_iter().rev().filter(|resource| seen.insert(resource.name.clone())).collect();
-    kept.reverse();
-    kept
-}
-
-/// Takes a resource out of its envelope: name, version, encoded message.
-fn open(type_url: &str, resource: Resource) -> Result<(String, String, Vec<u8>), Rejected> {
-    let Resource { name, version, resource, .. } = resource;
-    match resource {
-        Some(any) if any.type_url == type_url => Ok((name, version, any.value)),
-        Some(any) => {
-            Err(Rejected { name, reason: format!("resource: type {:?} in a response of {type_url:?}", any.type_url) })
-        }
-        None => Err(Rejected { name, reason: "resource: not set".to_owned() }),
-    }
+/// Takes a resource's encoding out of its envelope.
+fn open<'a>(type_url: &str, resource: &Resource<'a>) -> Result<&'a [u8], Rejected> {
+    let reason = match resource.content {
+        Some((found, encoded)) if found == type_url => return Ok(encoded),
+        Some((found, _)) => format!("resource: type {found:?} in a response of {type_url:?}"),
+        None => "resource: not set".to_owned(),
+    };
+    Err(Rejected { name: resource.name.to_owned(), reason })
 }
 
 /// `name: reason; name: reason`, cut short when there is no end to it.
@@ -304,12 +320,6 @@ fn rejection(rejected: &[Rejected]) -> Status {
         parts.push(format!("and {} more", rejected.len() - NAMED_REJECTIONS));
     }
     Status { code: 0, message: parts.join("; "), details: Vec::new() }
-}
-
-/// How large the resources of a response are, as they are counted.
-#[must_use]
-pub fn resource_bytes(response: &DeltaDiscoveryResponse) -> usize {
-    response.resources.iter().map(Message::encoded_len).sum()
 }
 
 #[cfg(test)]

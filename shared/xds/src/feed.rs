@@ -27,17 +27,17 @@ impl AddressFeed {
 }
 
 impl Feed for AddressFeed {
-    fn apply(&mut self, update: Update) -> Vec<Rejected> {
+    fn apply(&mut self, update: Update<'_>) -> Vec<Rejected> {
         let mut batch = self.writer.batch();
         let mut rejected = Vec::new();
         for (name, encoded) in update.resources {
-            match address(&name, &encoded) {
+            match address(&name, encoded) {
                 Ok(convert::Address::Workload(workload)) => batch.upsert_workload(*workload),
                 Ok(convert::Address::Service(service)) => batch.upsert_service(*service),
-                Err(reason) => rejected.push(Rejected { name, reason }),
+                Err(reason) => rejected.push(Rejected { name: name.to_string(), reason }),
             }
         }
-        for name in &update.removed {
+        for name in update.removed {
             batch.remove(name);
         }
         rejected
@@ -62,16 +62,15 @@ impl PolicyFeed {
 }
 
 impl Feed for PolicyFeed {
-    fn apply(&mut self, update: Update) -> Vec<Rejected> {
+    fn apply(&mut self, update: Update<'_>) -> Vec<Rejected> {
         let (mut rejected, mut upserts) = (Vec::new(), Vec::new());
-        let nothing = |name: &String| unreadable(name, &[]);
-        let mut refused: Vec<Unreadable> = update.unopened.iter().filter_map(nothing).collect();
+        let mut refused: Vec<Unreadable> = update.unopened.iter().filter_map(|name| unreadable(name, &[])).collect();
         for (name, encoded) in update.resources {
-            match authorization(&name, &encoded) {
+            match authorization(&name, encoded) {
                 Ok(policy) => upserts.push(policy),
                 Err(reason) => {
-                    refused.extend(unreadable(&name, &encoded));
-                    rejected.push(Rejected { name, reason });
+                    refused.extend(unreadable(&name, encoded));
+                    rejected.push(Rejected { name: name.to_string(), reason });
                 }
             }
         }

@@ -15,6 +15,7 @@ pub mod demand;
 pub mod feed;
 pub mod node;
 pub mod server;
+mod wire;
 
 /// The cause of a failure outside of this crate.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,85 +1,61 @@
-//! A discovery server with many workloads.
+//! A mesh with many workloads, and the changes of one of its endpoints.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use prost::Message;
+use prost_types::Any;
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use proto::istio::workload::{Address, NetworkAddress, Port, PortList, Service, TunnelProtocol, Workload, address};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
-use tokio_stream::wrappers::TcpListenerStream;
-use xds::server::{Caller, Entry, Limits, Options, Resources, Server, Snapshot};
 
-/// Where it listens.
+use crate::script::Server;
+
+/// Where its discovery server listens.
 pub(crate) const ADDRESS: &str = "127.0.0.1:15010";
 
 /// How many workloads a service has.
 pub(crate) const WORKLOADS_PER_SERVICE: usize = 10;
 
-type Addresses = BTreeMap<Arc<str>, Arc<Entry>>;
-
-/// The server, and what it serves.
+/// The mesh, as it is served.
 pub(crate) struct Mesh {
     server: Server,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    addresses: Addresses,
-    version: u64,
 }
 
 impl Mesh {
     /// Serves this many workloads, a tenth as many services, and no policies.
     pub(crate) async fn start(workloads: usize) -> Result<Self> {
-        let all = (0..workloads).map(|index| (uid(index), entry(workload(index, 0))));
         let services = (0..workloads / WORKLOADS_PER_SERVICE).map(|index| {
             let service = service(index);
-            (format!("{}/{}", service.namespace, service.hostname), entry(address::Type::Service(service)))
+            resource(format!("{}/{}", service.namespace, service.hostname), address::Type::Service(service))
         });
-        let all = all.chain(services).map(|(name, entry)| (Arc::from(name), Arc::new(entry)));
-        let addresses: Addresses = all.collect();
-        let (snapshots, served) = watch::channel(Arc::new(snapshot(1, &addresses)));
-        let server = Server::new(Options {
-            snapshots: served,
-            authenticate: Arc::new(|_call| {
-                Box::pin(async { Ok(Caller { description: Arc::from("proxy"), identity: None }) })
-            }),
-            admit: Arc::new(|_caller, _node| Ok(())),
-            limits: Limits::default(),
-            observer: Arc::new(()),
-            drain: drain::new().1,
-        });
+        let workloads = (0..workloads).map(|index| resource(uid(index), workload(index, 0)));
         let listener = TcpListener::bind(ADDRESS).await?;
-        let serving = tonic::transport::Server::builder()
-            .add_service(server.service())
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(serving);
-        Ok(Self { server, snapshots, addresses, version: 1 })
+        Ok(Self { server: Server::start(listener, &response("first", services.chain(workloads).collect())) })
     }
 
-    /// Gives a workload another address; the time until every client has said that it uses it.
+    /// Gives a workload another address; the time until the client has said that it uses it.
     pub(crate) async fn change_an_endpoint(&mut self, change: u64, patience: Duration) -> Result<Duration> {
-        self.version += 1;
-        self.addresses.insert(uid(0).into(), Arc::new(entry(workload(0, change + 1))));
-        let snapshot = Arc::new(snapshot(self.version, &self.addresses));
-        let mut told = self.server.told();
-        let published = Instant::now();
-        self.snapshots.send_replace(snapshot);
-        let version = self.version;
-        timeout(patience, told.wait_for(|told| *told >= version)).await.context("a change was never taken")??;
-        Ok(published.elapsed())
+        let nonce = (change + 1).to_string();
+        self.server.push(&response(&nonce, vec![resource(uid(0), workload(0, change + 1))]), patience).await
     }
 }
 
-fn snapshot(version: u64, addresses: &Addresses) -> Snapshot {
-    let addresses: Resources = addresses.clone().into_iter().collect();
-    let types =
-        [(Arc::from(proto::ADDRESS_TYPE), Arc::new(addresses)), (Arc::from(proto::AUTHORIZATION_TYPE), Arc::default())];
-    Snapshot { version, types: types.into_iter().collect() }
+fn response(nonce: &str, mut resources: Vec<Resource>) -> DeltaDiscoveryResponse {
+    resources.sort_by(|left, right| left.name.cmp(&right.name));
+    DeltaDiscoveryResponse {
+        type_url: proto::ADDRESS_TYPE.to_owned(),
+        nonce: nonce.to_owned(),
+        resources,
+        ..DeltaDiscoveryResponse::default()
+    }
 }
 
-fn entry(of: address::Type) -> Entry {
-    Entry::encode(proto::ADDRESS_TYPE, &Address { r#type: Some(of) })
+fn resource(name: String, of: address::Type) -> Resource {
+    let value = Address { r#type: Some(of) }.encode_to_vec();
+    let version = xds::server::version(&value).to_string();
+    let resource = Some(Any { type_url: proto::ADDRESS_TYPE.to_owned(), value });
+    Resource { name, version, resource, ..Resource::default() }
 }
 
 fn uid(index: usize) -> String {

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 use zds::agent::{Listener, Session};
 
-use crate::{memory, mesh};
+use crate::{cost, mesh};
 
 /// The argument of the process that is the proxy; the second is its socket.
 pub(crate) const CHILD: &str = "--proxy";
@@ -79,7 +79,11 @@ impl Proxy {
 
     /// Resident memory in KiB.
     pub(crate) fn memory(&self) -> Result<u64> {
-        memory::resident(self.pid)
+        cost::resident(self.pid)
+    }
+
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        cost::processor_time(self.pid)
     }
 
     /// Reads the whole dump; its length in bytes, and the most memory that was seen meanwhile and just afterwards.

@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 
 use proptest::prelude::*;
+use prost::Message;
 use prost_types::Any;
+use proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 
 use super::*;
 
@@ -21,18 +23,18 @@ impl Recorder {
 }
 
 impl Feed for Recorder {
-    fn apply(&mut self, update: Update) -> Vec<Rejected> {
+    fn apply(&mut self, update: Update<'_>) -> Vec<Rejected> {
         let mut held = self.0.lock().unwrap();
         let mut rejected = Vec::new();
         for (name, encoded) in update.resources {
             if encoded == b"bad" {
-                rejected.push(Rejected { name, reason: "field: is bad".to_owned() });
+                rejected.push(Rejected { name: name.to_string(), reason: "field: is bad".to_owned() });
             } else {
-                held.insert(name, encoded);
+                held.insert(name.to_string(), encoded.to_vec());
             }
         }
         for name in update.removed {
-            held.remove(&name);
+            held.remove(name);
         }
         rejected
     }
@@ -74,6 +76,10 @@ fn response(
     }
 }
 
+fn receive(client: &mut Client, response: DeltaDiscoveryResponse) -> Received {
+    client.receive(&response.encode_to_vec()).unwrap()
+}
+
 fn versions(request: &DeltaDiscoveryRequest) -> Vec<(&str, &str)> {
     let mut versions: Vec<_> =
         request.initial_resource_versions.iter().map(|(name, version)| (&**name, &**version)).collect();
@@ -109,7 +115,7 @@ fn on_demand_begins_with_a_subscription_to_nothing() {
 #[test]
 fn a_good_response_is_acknowledged_with_its_nonce() {
     let (mut client, addresses, _) = client();
-    let received = client.receive(response(ADDRESS, "n1", &[("a", "1", b"x")], &[]));
+    let received = receive(&mut client, response(ADDRESS, "n1", &[("a", "1", b"x")], &[]));
     let expected =
         DeltaDiscoveryRequest { type_url: ADDRESS.to_owned(), response_nonce: "n1".to_owned(), ..Default::default() };
     assert_eq!(received.answer, expected);
@@ -119,9 +125,11 @@ fn a_good_response_is_acknowledged_with_its_nonce() {
 #[test]
 fn one_bad_resource_is_refused_by_name_and_the_rest_is_applied() {
     let (mut client, addresses, _) = client();
-    client.receive(response(ADDRESS, "n1", &[("a", "1", b"x"), ("b", "1", b"x"), ("gone", "1", b"x")], &[]));
-    let received =
-        client.receive(response(ADDRESS, "n2", &[("a", "2", b"bad"), ("c", "1", b"x"), ("d", "1", b"bad")], &["gone"]));
+    receive(&mut client, response(ADDRESS, "n1", &[("a", "1", b"x"), ("b", "1", b"x"), ("gone", "1", b"x")], &[]));
+    let received = receive(
+        &mut client,
+        response(ADDRESS, "n2", &[("a", "2", b"bad"), ("c", "1", b"x"), ("d", "1", b"bad")], &["gone"]),
+    );
     let status = received.answer.error_detail.unwrap();
     assert_eq!((status.code, &*status.message), (0, "a: field: is bad; d: field: is bad"));
     assert_eq!(received.answer.response_nonce, "n2");
@@ -134,7 +142,7 @@ fn envelopes_that_are_empty_or_of_another_type_are_refused() {
     let mut mixed = response(ADDRESS, "n1", &[("good", "1", b"x")], &[]);
     mixed.resources.push(Resource { name: "empty".to_owned(), ..Resource::default() });
     mixed.resources.push(resource(POLICY, "other", "1", b"x"));
-    let status = client.receive(mixed).answer.error_detail.unwrap();
+    let status = receive(&mut client, mixed).answer.error_detail.unwrap();
     assert_eq!(
         status.message,
         format!("empty: resource: not set; other: resource: type {POLICY:?} in a response of {ADDRESS:?}")
@@ -145,7 +153,7 @@ fn envelopes_that_are_empty_or_of_another_type_are_refused() {
 #[test]
 fn unknown_types_are_acknowledged_and_change_nothing() {
     let (mut client, addresses, policies) = client();
-    let received = client.receive(response("type.googleapis.com/unknown", "n1", &[("a", "1", b"bad")], &["b"]));
+    let received = receive(&mut client, response("type.googleapis.com/unknown", "n1", &[("a", "1", b"bad")], &["b"]));
     assert_eq!(received.answer.response_nonce, "n1");
     assert_eq!(received.answer.error_detail, None);
     assert!(addresses.names().is_empty() && policies.names().is_empty());
@@ -155,33 +163,36 @@ fn unknown_types_are_acknowledged_and_change_nothing() {
 #[test]
 fn ready_after_the_first_acknowledgement_of_every_type() {
     let (mut client, ..) = client();
-    client.receive(response(ADDRESS, "n1", &[("a", "1", b"x")], &[]));
+    receive(&mut client, response(ADDRESS, "n1", &[("a", "1", b"x")], &[]));
     assert!(!client.is_ready());
-    client.receive(response(POLICY, "n2", &[("p", "", b"bad")], &[]));
+    receive(&mut client, response(POLICY, "n2", &[("p", "", b"bad")], &[]));
     assert!(!client.is_ready(), "a refused response does not count");
-    client.receive(response(POLICY, "n3", &[], &[]));
+    receive(&mut client, response(POLICY, "n3", &[], &[]));
     assert!(client.is_ready());
-    client.receive(response(POLICY, "n4", &[("p", "", b"bad")], &[]));
+    receive(&mut client, response(POLICY, "n4", &[("p", "", b"bad")], &[]));
     assert!(client.is_ready(), "once is enough");
 }
 
 #[test]
 fn a_new_stream_names_what_is_held() {
     let (mut client, ..) = client();
-    client.receive(response(
-        ADDRESS,
-        "n1",
-        &[
-            ("kept", "1", b"x"),
-            ("updated", "1", b"x"),
-            ("spoilt", "1", b"x"),
-            ("gone", "1", b"x"),
-            ("never", "1", b"bad"),
-        ],
-        &[],
-    ));
-    client.receive(response(ADDRESS, "n2", &[("updated", "2", b"y"), ("spoilt", "2", b"bad")], &["gone"]));
-    client.receive(response(POLICY, "n3", &[("p", "", b"x")], &[]));
+    receive(
+        &mut client,
+        response(
+            ADDRESS,
+            "n1",
+            &[
+                ("kept", "1", b"x"),
+                ("updated", "1", b"x"),
+                ("spoilt", "1", b"x"),
+                ("gone", "1", b"x"),
+                ("never", "1", b"bad"),
+            ],
+            &[],
+        ),
+    );
+    receive(&mut client, response(ADDRESS, "n2", &[("updated", "2", b"y"), ("spoilt", "2", b"bad")], &["gone"]));
+    receive(&mut client, response(POLICY, "n3", &[("p", "", b"x")], &[]));
     let requests = client.connect();
     assert_eq!(versions(&requests[0]), [("kept", "1"), ("spoilt", "1"), ("updated", "2")]);
     assert_eq!(versions(&requests[1]), [("p", "")]);
@@ -193,7 +204,7 @@ fn endless_refusals_are_counted_instead_of_listed() {
     let (mut client, ..) = client();
     let names: Vec<String> = (0..250).map(|index| format!("r{index}")).collect();
     let resources: Vec<(&str, &str, &[u8])> = names.iter().map(|name| (&**name, "1", b"bad".as_slice())).collect();
-    let message = client.receive(response(ADDRESS, "n1", &resources, &[])).answer.error_detail.unwrap().message;
+    let message = receive(&mut client, response(ADDRESS, "n1", &resources, &[])).answer.error_detail.unwrap().message;
     assert!(message.ends_with("r99: field: is bad; and 150 more"), "{message}");
 }
 
@@ -208,7 +219,7 @@ fn a_wanted_name_is_asked_for_once_and_settled_by_name_alias_or_removal() {
     assert_eq!(versions(&client.connect()[0]), [("/10.0.0.1", ""), ("shop/cart", ""), ("unknown", "")]);
     let mut answer = response(ADDRESS, "n1", &[("uid", "1", b"x"), ("shop/cart", "1", b"x")], &["unknown"]);
     answer.resources[0].aliases = vec!["/10.0.0.1".to_owned()];
-    let mut settled = client.receive(answer).settled;
+    let mut settled = receive(&mut client, answer).settled;
     settled.sort();
     assert_eq!(settled, ["/10.0.0.1", "shop/cart", "unknown"]);
     assert_eq!(versions(&client.connect()[0]), [("shop/cart", "1"), ("uid", "1"), ("unknown", "")], "it may come yet");
@@ -226,7 +237,7 @@ fn what_is_released_leaves_the_feed_unless_something_else_was_asked_for_that_led
     let mut answer = response(ADDRESS, "n1", &[("uid", "1", b"x"), ("other", "1", b"x")], &[]);
     answer.resources[0].aliases = vec!["/10.0.0.1".to_owned()];
     answer.resources[1].aliases = vec!["/10.0.0.2".to_owned()];
-    client.receive(answer);
+    receive(&mut client, answer);
     assert_eq!(addresses.names(), ["other", "uid"]);
 
     let released = |name: &str| [name.to_owned()];
@@ -251,7 +262,7 @@ fn names_released_together_take_along_what_they_alone_led_to() {
     }
     let mut answer = response(ADDRESS, "n1", &[("uid", "1", b"x"), ("kept", "1", b"x")], &[]);
     answer.resources[0].aliases = vec!["/10.0.0.1".to_owned(), "/10.0.0.2".to_owned()];
-    client.receive(answer);
+    receive(&mut client, answer);
 
     let both = ["/10.0.0.1", "/10.0.0.2", "never"].map(str::to_owned);
     let request = client.release(ADDRESS, &both).unwrap();
@@ -283,7 +294,7 @@ proptest! {
             let last: BTreeMap<_, _> =
                 response.resources.iter().map(|resource| (&resource.name, resource.resource.as_ref().unwrap())).collect();
             let has_bad = type_url != "other" && last.values().any(|any| any.value == b"bad");
-            let received = client.receive(response);
+            let received = receive(&mut client, response);
             prop_assert_eq!(received.answer.type_url, type_url);
             prop_assert_eq!(received.answer.response_nonce, nonce);
             prop_assert_eq!(received.answer.error_detail.is_some(), has_bad);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
@@ -16,7 +17,6 @@ use super::registry::Entered;
 use super::session::Session;
 use super::snapshot::Snapshot;
 use super::{Caller, Options, ResponseStream};
-use crate::delta::resource_bytes;
 use crate::node::metadata_text;
 
 struct ClientStream {
@@ -164,7 +164,7 @@ impl ClientStream {
     }
 
     fn log(&self, response: &DeltaDiscoveryResponse, took: Duration) {
-        let bytes = resource_bytes(response);
+        let bytes = response.resources.iter().map(Message::encoded_len).sum();
         self.options.observer.pushed(&response.type_url, bytes, took);
         debug!(
             client = %self.caller,

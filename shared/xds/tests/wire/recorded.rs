@@ -36,7 +36,7 @@ fn recorded() -> Recorded {
     for (type_url, encoded) in responses {
         let mut response = DeltaDiscoveryResponse::decode(encoded).unwrap();
         response.type_url = type_url.to_owned();
-        let received = client.receive(response);
+        let received = client.receive(&response.encode_to_vec()).unwrap();
         assert_eq!(received.answer.error_detail, None, "everything must be accepted");
     }
     let policies = Arc::clone(&policies.borrow());
