@@ -53,7 +53,7 @@ pub(crate) fn pod(namespace: &str, name: &str, address: &str) -> Workload {
         uid: format!("Kubernetes//Pod/{namespace}/{name}").into(),
         name: text(name),
         namespace: text(namespace),
-        addresses: vec![ip(address)],
+        addresses: vec![ip(address)].into(),
         protocol: Protocol::Hbone,
         node: text("node-1"),
         ..Workload::default()
@@ -63,7 +63,7 @@ pub(crate) fn pod(namespace: &str, name: &str, address: &str) -> Workload {
 /// The same, as an endpoint of a service without ports of its own.
 pub(crate) fn endpoint(service: &str, name: &str, address: &str) -> Workload {
     let key = key(service);
-    Workload { services: vec![(key.clone(), PortMap::default())], ..pod(&key.namespace, name, address) }
+    Workload { services: vec![(key.clone(), PortMap::default())].into(), ..pod(&key.namespace, name, address) }
 }
 
 /// A service `namespace/hostname` at one address, port 80 to 8080.

@@ -141,7 +141,7 @@ fn is_waypoint_of(view: &View, local: &Workload, asked: IpAddr) -> bool {
     if view.services_at(&address).iter().any(|service| service.waypoints().any(serves)) {
         return true;
     }
-    view.workload_by_address(&address).is_some_and(|workload| workload.waypoint.as_ref().is_some_and(serves))
+    view.workload_by_address(&address).is_some_and(|workload| workload.waypoint.as_deref().is_some_and(serves))
 }
 
 fn named_target(

@@ -6,6 +6,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
 use std::hash::Hash;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use papaya::HashMap;
@@ -17,6 +18,13 @@ use crate::model::{Health, LocalName, Protocol, Service, Workload};
 /// Several values under one key, in order of preference; never empty while in a map.
 pub(crate) type List<T> = Arc<[T]>;
 
+/// The same, where there is nearly always one: it needs no list then.
+#[derive(Clone)]
+pub(crate) enum Few<T> {
+    One(T),
+    Several(List<T>),
+}
+
 pub(crate) struct Index {
     /// The network that this proxy is in.
     pub(crate) network: Arc<str>,
@@ -24,18 +32,18 @@ pub(crate) struct Index {
     pub(crate) node: Option<Arc<str>>,
     pub(crate) workloads: HashMap<WorkloadUid, Arc<Workload>>,
     /// By address, the preferred workload first.
-    pub(crate) addresses: HashMap<NetworkAddress, List<Arc<Workload>>>,
+    pub(crate) addresses: HashMap<NetworkAddress, Few<Arc<Workload>>>,
     /// Workloads that have a host name, by namespace and host name, the preferred one first.
-    pub(crate) named: HashMap<NamespacedHostname, List<Arc<Workload>>>,
+    pub(crate) named: HashMap<NamespacedHostname, Few<Arc<Workload>>>,
     /// Workloads of the own node, the preferred one first.
-    pub(crate) local: HashMap<LocalName, List<Arc<Workload>>>,
+    pub(crate) local: HashMap<LocalName, Few<Arc<Workload>>>,
     pub(crate) groups: HashMap<NamespacedHostname, Arc<Group>>,
     /// Services by virtual address, sorted by key.
-    pub(crate) vips: HashMap<NetworkAddress, List<Arc<Service>>>,
+    pub(crate) vips: HashMap<NetworkAddress, Few<Arc<Service>>>,
     /// Services by the network of a range of virtual addresses.
     pub(crate) ranges: HashMap<Arc<str>, List<(Cidr, Arc<Service>)>>,
     /// Services by host name in lower case, sorted by key.
-    pub(crate) hosts: HashMap<Hostname, List<Arc<Service>>>,
+    pub(crate) hosts: HashMap<Hostname, Few<Arc<Service>>>,
     /// Counts published changes.
     pub(crate) version: watch::Receiver<u64>,
     /// Counts changes of `local`.
@@ -81,22 +89,40 @@ pub(crate) fn by_key(left: &Service, right: &Service) -> Ordering {
 
 /// Replaces, adds or removes what is the same thing in a list, and keeps the list sorted.
 pub(crate) fn put<K: Hash + Eq, T: Clone>(
-    map: &HashMap<K, List<T>>,
+    map: &HashMap<K, Few<T>>,
     key: K,
     is_same: impl Fn(&T) -> bool,
     order: impl Fn(&T, &T) -> Ordering,
     new: Option<T>,
 ) {
     let map = map.pin();
-    let old = map.get(&key).map_or(&[][..], |list| list);
-    let mut list: Vec<T> = old.iter().filter(|other| !is_same(other)).cloned().collect();
-    if let Some(new) = new {
-        let index = list.partition_point(|other| order(other, &new).is_lt());
-        list.insert(index, new);
-    }
-    if list.is_empty() {
-        map.remove(&key);
-    } else {
-        map.insert(key, Arc::from(list));
+    let old = map.get(&key).map_or(&[][..], |few| few);
+    let mut others = old.iter().filter(|other| !is_same(other)).peekable();
+    let few = match (others.peek(), new) {
+        (None, None) => None,
+        (None, Some(new)) => Some(Few::One(new)),
+        (Some(_), new) => {
+            let mut list: Vec<T> = others.cloned().collect();
+            if let Some(new) = new {
+                let index = list.partition_point(|other| order(other, &new).is_lt());
+                list.insert(index, new);
+            }
+            Some(Few::Several(Arc::from(list)))
+        }
+    };
+    match few {
+        Some(few) => map.insert(key, few),
+        None => map.remove(&key),
+    };
+}
+
+impl<T> Deref for Few<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Several(list) => list,
+        }
     }
 }

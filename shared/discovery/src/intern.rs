@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use types::{Hostname, NamespacedHostname, NamespacedName, TrustDomain};
 
-use crate::model::{Destination, GatewayAddress, Labels, PortMap, Service, Workload};
+use crate::model::{Destination, GatewayAddress, Labels, Locality, PortMap, Service, Workload};
 
 /// Below this size nothing is gained by looking for what is no longer used.
 const SMALLEST_SWEEP: usize = 1024;
@@ -19,47 +19,58 @@ pub(crate) struct Interner {
     texts: Pool<Arc<str>>,
     ports: Pool<PortMap>,
     labels: Pool<Labels>,
+    gateways: Pool<Arc<GatewayAddress>>,
+    localities: Pool<Arc<Locality>>,
+    services: Pool<Arc<[(NamespacedHostname, PortMap)]>>,
+    policies: Pool<Arc<[NamespacedName]>>,
     /// Few ever, so never swept.
     trust_domains: HashSet<TrustDomain>,
 }
 
 impl Interner {
-    /// Makes a workload use the shared copies; its uid and name are its own anyway.
+    /// Makes a workload use the shared copies.
     pub(crate) fn workload(&mut self, workload: &mut Workload) {
+        self.kind(workload);
+        self.text(&mut workload.node);
+        self.locality(&mut workload.locality);
+    }
+
+    /// Makes what a workload has in common with others of its kind use the shared copies.
+    pub(crate) fn kind(&mut self, workload: &mut Workload) {
         for text in [
             &mut workload.namespace,
             &mut workload.network,
             &mut workload.service_account,
-            &mut workload.node,
             &mut workload.canonical_name,
             &mut workload.canonical_revision,
             &mut workload.workload_name,
             &mut workload.cluster_id,
-            &mut workload.locality.region,
-            &mut workload.locality.zone,
-            &mut workload.locality.subzone,
         ] {
             self.text(text);
         }
         self.hostname(&mut workload.hostname);
         self.trust_domain(&mut workload.trust_domain);
         for gateway in [&mut workload.waypoint, &mut workload.network_gateway].into_iter().flatten() {
-            self.gateway(gateway);
+            let texts = &mut self.texts;
+            self.gateways.share_after(gateway, |gateway| share_gateway(texts, gateway));
         }
-        for NamespacedName { namespace, name } in &mut workload.authorization_policies {
-            self.text(namespace);
-            self.text(name);
-        }
-        for (key, ports) in &mut workload.services {
-            self.service_key(key);
-            self.ports.share(ports);
-        }
+        let texts = &mut self.texts;
+        self.policies.share_after(&mut workload.authorization_policies, |policies| {
+            for NamespacedName { namespace, name } in policies {
+                texts.share(namespace);
+                texts.share(name);
+            }
+        });
+        let ports = &mut self.ports;
+        self.services.share_after(&mut workload.services, |services| {
+            for (key, map) in services {
+                share_key(texts, key);
+                ports.share(map);
+            }
+        });
         if let Some(labels) = &mut workload.labels {
             self.labels.share(labels);
         }
-        workload.addresses.shrink_to_fit();
-        workload.authorization_policies.shrink_to_fit();
-        workload.services.shrink_to_fit();
     }
 
     /// Makes a service use the shared copies.
@@ -76,13 +87,18 @@ impl Interner {
         }
         let weighted = service.weighted_waypoints.iter_mut().map(|weighted| &mut weighted.destination);
         for gateway in service.waypoint.iter_mut().chain(weighted) {
-            self.gateway(gateway);
+            share_gateway(&mut self.texts, gateway);
         }
         for identity in &mut service.subject_alt_names {
             self.trust_domain(&mut identity.trust_domain);
             self.text(&mut identity.namespace);
             self.text(&mut identity.service_account);
         }
+    }
+
+    /// The shared copy of a text.
+    pub(crate) fn shared_text(&mut self, text: &str) -> Arc<str> {
+        self.texts.shared_str(text)
     }
 
     fn text(&mut self, text: &mut Arc<str>) {
@@ -93,16 +109,12 @@ impl Interner {
         *hostname = Hostname::from(self.texts.shared_str(hostname.as_str()));
     }
 
-    fn service_key(&mut self, key: &mut NamespacedHostname) {
-        self.text(&mut key.namespace);
-        self.hostname(&mut key.hostname);
-    }
-
-    fn gateway(&mut self, gateway: &mut GatewayAddress) {
-        match &mut gateway.destination {
-            Destination::Hostname(key) => self.service_key(key),
-            Destination::Address(address) => self.text(&mut address.network),
-        }
+    /// Makes this a shared copy.
+    pub(crate) fn locality(&mut self, locality: &mut Arc<Locality>) {
+        let texts = &mut self.texts;
+        self.localities.share_after(locality, |Locality { region, zone, subzone }| {
+            [region, zone, subzone].into_iter().for_each(|text| texts.share(text));
+        });
     }
 
     fn trust_domain(&mut self, trust_domain: &mut TrustDomain) {
@@ -111,6 +123,18 @@ impl Interner {
         } else {
             self.trust_domains.insert(trust_domain.clone());
         }
+    }
+}
+
+fn share_key(texts: &mut Pool<Arc<str>>, key: &mut NamespacedHostname) {
+    texts.share(&mut key.namespace);
+    key.hostname = Hostname::from(texts.shared_str(key.hostname.as_str()));
+}
+
+fn share_gateway(texts: &mut Pool<Arc<str>>, gateway: &mut GatewayAddress) {
+    match &mut gateway.destination {
+        Destination::Hostname(key) => share_key(texts, key),
+        Destination::Address(address) => texts.share(&mut address.network),
     }
 }
 
@@ -158,6 +182,23 @@ impl<T: Shared> Pool<T> {
             self.next_sweep = SMALLEST_SWEEP.max(self.values.len() * 2);
         }
         self.values.insert(value);
+    }
+}
+
+impl<T: ?Sized> Pool<Arc<T>>
+where
+    Arc<T>: Shared,
+{
+    /// The same for a value with parts that are shared too; they are looked at when the value is new.
+    fn share_after(&mut self, value: &mut Arc<T>, parts: impl FnOnce(&mut T)) {
+        if let Some(shared) = self.values.get(value) {
+            *value = Arc::clone(shared);
+            return;
+        }
+        if let Some(own) = Arc::get_mut(value) {
+            parts(own);
+        }
+        self.add(Arc::clone(value));
     }
 }
 

@@ -42,11 +42,11 @@ mod properties;
 pub use identities::{IdentityChange, IdentityChanges};
 pub use inbound::{InboundError, InboundTarget, inbound_target};
 pub use model::{
-    AppProtocol, ApplicationTunnel, CidrVip, Destination, GatewayAddress, Health, HealthPolicy, IpFamilies, Labels,
-    LoadBalancing, LocalName, Locality, Mode, NetworkMode, Port, PortMap, Protocol, Scope, Service, TunnelProtocol,
-    Visibility, WeightedWaypoint, Workload, WorkloadType,
+    Addresses, AppProtocol, ApplicationTunnel, CidrVip, Destination, GatewayAddress, Health, HealthPolicy, Instance,
+    IpFamilies, Labels, LoadBalancing, LocalName, Locality, Mode, NetworkMode, Port, PortMap, Protocol, Scope, Service,
+    TunnelProtocol, Visibility, WeightedWaypoint, Workload, WorkloadType,
 };
 pub use resolve::{ResolveError, is_illegal_port, is_loop, resolve};
 pub use route::{Crossing, HBONE_PORT, Remote, Role, Route, Unresolved, Upstream};
 pub use view::{Resident, View};
-pub use writer::{Batch, Writer};
+pub use writer::{Batch, Kind, Writer};

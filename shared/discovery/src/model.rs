@@ -4,17 +4,19 @@
 //!
 //! [`istio.workload`]: https://github.com/istio/ztunnel/blob/master/proto/workload.proto
 
+mod addresses;
 mod balancing;
 mod gateway;
 mod port;
 mod service;
 mod workload;
 
+pub use addresses::Addresses;
 pub use balancing::{HealthPolicy, IpFamilies, LoadBalancing, Mode, Scope};
 pub use gateway::{Destination, GatewayAddress, WeightedWaypoint};
 pub use port::{AppProtocol, Port, PortMap};
 pub use service::{CidrVip, Service, Visibility};
 pub use workload::{
-    ApplicationTunnel, Health, Labels, LocalName, Locality, NetworkMode, Protocol, TunnelProtocol, Workload,
+    ApplicationTunnel, Health, Instance, Labels, LocalName, Locality, NetworkMode, Protocol, TunnelProtocol, Workload,
     WorkloadType,
 };

@@ -243,7 +243,7 @@ impl Search<'_> {
             _ => Err(ResolveError::UnknownGateway {
                 workload: workload.uid.clone(),
                 network: Arc::clone(&workload.network),
-                gateway: gateway.cloned(),
+                gateway: gateway.map(|gateway| GatewayAddress::clone(gateway)),
             }),
         }
     }

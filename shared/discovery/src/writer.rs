@@ -8,7 +8,7 @@ use types::{Hostname, Identity, NamespacedHostname, NetworkAddress, WorkloadUid}
 
 use crate::index::{self, Group, Index};
 use crate::intern::Interner;
-use crate::model::{Service, Workload};
+use crate::model::{Instance, Locality, Service, Workload};
 use crate::view::View;
 
 /// The only one who changes what [`View`]s show.
@@ -20,7 +20,7 @@ pub struct Writer {
     index: Arc<Index>,
     interner: Interner,
     /// Endpoints to add (or replace) and to take out of services when the batch ends.
-    endpoints: HashMap<NamespacedHostname, BTreeMap<WorkloadUid, Option<Arc<Workload>>>>,
+    endpoints: HashMap<NamespacedHostname, Vec<EndpointChange>>,
     /// How many workloads of the own node need a certificate for each identity.
     identities: BTreeMap<Identity, usize>,
     has_changed: bool,
@@ -30,6 +30,15 @@ pub struct Writer {
     local_version: watch::Sender<u64>,
     published_identities: watch::Sender<Arc<BTreeSet<Identity>>>,
 }
+
+/// An endpoint to add or replace, or to take out.
+type EndpointChange = (WorkloadUid, Option<Arc<Workload>>);
+
+/// What workloads of one kind, the pods of one deployment for instance, have in common.
+///
+/// Looking it up once for all of them is what makes a first load of a large mesh quick; see [`Batch::kind`].
+#[derive(Debug)]
+pub struct Kind(Workload);
 
 /// Changes whose endpoints are published together, when the batch is dropped.
 ///
@@ -103,22 +112,27 @@ impl Writer {
         self.batch().remove(name);
     }
 
-    fn replace_workload(&mut self, uid: &WorkloadUid, mut new: Option<Workload>) {
-        if let Some(new) = &mut new {
-            self.interner.workload(new);
-        }
+    /// The workload's parts must be shared copies already.
+    fn replace_workload(&mut self, uid: &WorkloadUid, new: Option<Workload>) {
         let new = new.map(Arc::new);
-        let old = self.index.workloads.pin().get(uid).cloned();
-        if old == new {
-            return;
-        }
-        self.has_changed = true;
         let workloads = self.index.workloads.pin();
-        match &new {
-            Some(new) => workloads.insert(uid.clone(), Arc::clone(new)),
-            None => workloads.remove(uid),
+        let old = match &new {
+            None => match workloads.remove(uid) {
+                Some(old) => Some(Arc::clone(old)),
+                None => return,
+            },
+            Some(new) => match workloads.try_insert(uid.clone(), Arc::clone(new)) {
+                Ok(_new) => None,
+                Err(occupied) if occupied.current == new => return,
+                Err(occupied) => {
+                    let old = Arc::clone(occupied.current);
+                    workloads.insert(uid.clone(), Arc::clone(new));
+                    Some(old)
+                }
+            },
         };
         drop(workloads);
+        self.has_changed = true;
         let (old, new) = (old.as_ref(), new.as_ref());
         self.index_addresses(uid, old, new);
         self.index_name(uid, old, new);
@@ -129,16 +143,16 @@ impl Writer {
 
     /// New places are filled before old ones are left, so that a reader always finds the workload somewhere.
     fn index_addresses(&self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
-        let addresses = |workload: Option<&Arc<Workload>>| -> BTreeSet<NetworkAddress> {
-            workload.into_iter().flat_map(|workload| workload.indexed_addresses()).collect()
-        };
-        let (left, taken) = (addresses(old), addresses(new));
-        let put = |address: &NetworkAddress, workload: Option<&Arc<Workload>>| {
+        let put = |address: NetworkAddress, workload: Option<&Arc<Workload>>| {
             let order = |left: &Arc<Workload>, right: &Arc<Workload>| index::prefer(left, right);
-            index::put(&self.index.addresses, address.clone(), |other| other.uid == *uid, order, workload.cloned());
+            index::put(&self.index.addresses, address, |other| other.uid == *uid, order, workload.cloned());
         };
-        taken.iter().for_each(|address| put(address, new));
-        left.difference(&taken).for_each(|address| put(address, None));
+        let addresses = |workload: &Arc<Workload>| workload.indexed_addresses().collect::<BTreeSet<_>>();
+        new.into_iter().flat_map(|new| new.indexed_addresses()).for_each(|address| put(address, new));
+        if let Some(old) = old {
+            let taken = new.map(addresses).unwrap_or_default();
+            addresses(old).into_iter().filter(|left| !taken.contains(left)).for_each(|left| put(left, None));
+        }
     }
 
     fn index_name(&self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
@@ -177,12 +191,16 @@ impl Writer {
     }
 
     fn index_endpoint(&mut self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
-        for (key, _ports) in old.into_iter().flat_map(|old| &old.services) {
-            self.endpoints.entry(key.clone()).or_default().insert(uid.clone(), None);
-        }
-        for (key, _ports) in new.into_iter().flat_map(|new| &new.services) {
-            self.endpoints.entry(key.clone()).or_default().insert(uid.clone(), new.cloned());
-        }
+        let mut change = |key: &NamespacedHostname, endpoint| {
+            if !self.endpoints.contains_key(key) {
+                self.endpoints.insert(key.clone(), Vec::new());
+            }
+            if let Some(changes) = self.endpoints.get_mut(key) {
+                changes.push((uid.clone(), endpoint));
+            }
+        };
+        old.into_iter().flat_map(|old| old.services.iter()).for_each(|(key, _ports)| change(key, None));
+        new.into_iter().flat_map(|new| new.services.iter()).for_each(|(key, _ports)| change(key, new.cloned()));
     }
 
     fn is_local(&self, workload: &Workload) -> bool {
@@ -216,10 +234,8 @@ impl Writer {
         }
     }
 
-    fn replace_service(&mut self, key: &NamespacedHostname, mut new: Option<Service>) {
-        if let Some(new) = &mut new {
-            self.interner.service(new);
-        }
+    /// The service's parts must be shared copies already.
+    fn replace_service(&mut self, key: &NamespacedHostname, new: Option<Service>) {
         let new = new.map(Arc::new);
         let group = self.index.groups.pin().get(key).cloned().unwrap_or_default();
         if group.service == new {
@@ -241,7 +257,10 @@ impl Writer {
         taken.iter().for_each(|vip| index::put(&self.index.vips, vip.clone(), is_same, order, new.cloned()));
         left.difference(&taken).for_each(|vip| index::put(&self.index.vips, vip.clone(), is_same, order, None));
 
-        let hostname = Hostname::from(key.hostname.as_str().to_ascii_lowercase());
+        let hostname = match key.hostname.as_str() {
+            text if text.bytes().any(|byte| byte.is_ascii_uppercase()) => Hostname::from(text.to_ascii_lowercase()),
+            _ => key.hostname.clone(),
+        };
         index::put(&self.index.hosts, hostname, is_same, order, new.cloned());
         self.index_ranges(key, old, new);
     }
@@ -300,13 +319,48 @@ impl Writer {
 }
 
 impl Batch<'_> {
+    /// Makes room for that many more workloads and services, so that nothing has to grow on the way.
+    pub fn reserve(&mut self, workloads: usize, services: usize) {
+        let index = &self.writer.index;
+        index.workloads.pin().reserve(workloads);
+        index.addresses.pin().reserve(workloads);
+        index.groups.pin().reserve(services);
+        index.vips.pin().reserve(services);
+        index.hosts.pin().reserve(services);
+    }
+
     /// Adds a workload or replaces the one with the same uid.
-    pub fn upsert_workload(&mut self, workload: Workload) {
+    pub fn upsert_workload(&mut self, mut workload: Workload) {
+        self.writer.interner.workload(&mut workload);
         self.writer.replace_workload(&workload.uid.clone(), Some(workload));
     }
 
+    /// Prepares what workloads of one kind have in common; what of this one [`Instance`] has too does not matter.
+    pub fn kind(&mut self, mut workload: Workload) -> Kind {
+        self.writer.interner.kind(&mut workload);
+        Kind(workload)
+    }
+
+    /// The shared copy of a text, for an [`Instance`].
+    pub fn text(&mut self, text: &str) -> Arc<str> {
+        self.writer.interner.shared_text(text)
+    }
+
+    /// The shared copy of a locality, for an [`Instance`].
+    pub fn locality(&mut self, locality: Locality) -> Arc<Locality> {
+        let mut shared = Arc::new(locality);
+        self.writer.interner.locality(&mut shared);
+        shared
+    }
+
+    /// Adds a workload of that kind or replaces the one with the same uid.
+    pub fn upsert_instance(&mut self, kind: &Kind, instance: Instance) {
+        self.writer.replace_workload(&instance.uid.clone(), Some(kind.0.with(instance)));
+    }
+
     /// Adds a service or replaces the one with the same key; its endpoints stay.
-    pub fn upsert_service(&mut self, service: Service) {
+    pub fn upsert_service(&mut self, mut service: Service) {
+        self.writer.interner.service(&mut service);
         self.writer.replace_service(&service.key(), Some(service));
     }
 
@@ -331,11 +385,16 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// Applies changes to endpoints; both are sorted by uid, and so is the result.
-fn merge(endpoints: &[Arc<Workload>], changes: BTreeMap<WorkloadUid, Option<Arc<Workload>>>) -> Arc<[Arc<Workload>]> {
+/// Applies changes to endpoints, which are sorted by uid, and so is the result; of several changes the last one counts.
+fn merge(endpoints: &[Arc<Workload>], mut changes: Vec<EndpointChange>) -> Arc<[Arc<Workload>]> {
+    changes.sort_by(|(left, _), (right, _)| left.cmp(right));
     let mut merged = Vec::with_capacity(endpoints.len() + changes.len());
     let mut old = endpoints.iter().peekable();
-    for (uid, new) in changes {
+    let mut changes = changes.into_iter().peekable();
+    while let Some((uid, new)) = changes.next() {
+        if changes.peek().is_some_and(|(next, _)| *next == uid) {
+            continue;
+        }
         while let Some(kept) = old.next_if(|endpoint| endpoint.uid < uid) {
             merged.push(Arc::clone(kept));
         }

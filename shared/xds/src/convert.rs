@@ -11,12 +11,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use discovery::{AppProtocol, Destination, GatewayAddress, Port, Service, Workload};
-use prost::bytes::Bytes;
 use proto::istio::workload as wire;
 use types::{NamespacedHostname, NetworkAddress, canonical_ip};
 
 pub use authorization::{authorization, decode_authorization, unreadable};
 pub use service::service;
+pub(crate) use workload::locality;
 pub use workload::{LABELS_EXTENSION, workload};
 
 /// Why a resource is refused.
@@ -81,14 +81,15 @@ fn enumeration<E: TryFrom<i32>>(field: &str, number: i32) -> Result<E, ConvertEr
     E::try_from(number).map_err(|_unknown| ConvertError::new(field, format!("{number} is not a known value")))
 }
 
-fn ip(field: &str, bytes: &Bytes) -> Result<IpAddr, ConvertError> {
+/// An address in canonical form, as a workload has it.
+pub(crate) fn ip(field: &str, bytes: &[u8]) -> Result<IpAddr, ConvertError> {
     ip_as_given(field, bytes).map(canonical_ip)
 }
 
-fn ip_as_given(field: &str, bytes: &Bytes) -> Result<IpAddr, ConvertError> {
-    if let Ok(bytes) = <[u8; 4]>::try_from(&**bytes) {
+fn ip_as_given(field: &str, bytes: &[u8]) -> Result<IpAddr, ConvertError> {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
         Ok(IpAddr::from(bytes))
-    } else if let Ok(bytes) = <[u8; 16]>::try_from(&**bytes) {
+    } else if let Ok(bytes) = <[u8; 16]>::try_from(bytes) {
         Ok(IpAddr::from(bytes))
     } else {
         Err(ConvertError::new(field, format!("an address has 4 or 16 bytes, not {}", bytes.len())))

@@ -1,5 +1,7 @@
 //! What arrives goes here: workloads and services into discovery, policies into the policy set.
 
+mod kinds;
+
 use std::sync::Arc;
 
 use discovery::Writer;
@@ -12,6 +14,8 @@ use types::NamespacedName;
 
 use crate::convert;
 use crate::delta::{Feed, Rejected, Update};
+
+use kinds::Kinds;
 
 /// Feeds `istio.workload.Address` into discovery.
 pub struct AddressFeed {
@@ -30,7 +34,11 @@ impl Feed for AddressFeed {
     fn apply(&mut self, update: Update<'_>) -> Vec<Rejected> {
         let mut batch = self.writer.batch();
         let mut rejected = Vec::new();
+        let mut kinds = Kinds::default();
         for (name, encoded) in update.resources {
+            if kinds.upsert(&mut batch, &name, encoded) {
+                continue;
+            }
             match address(&name, encoded) {
                 Ok(convert::Address::Workload(workload)) => batch.upsert_workload(*workload),
                 Ok(convert::Address::Service(service)) => batch.upsert_service(*service),
@@ -100,12 +108,12 @@ fn authorization(name: &str, encoded: &[u8]) -> Result<policy::Authorization, St
     Ok(policy)
 }
 
-/// A resource under another's name could never be removed, and would take the other's place.
 /// What a refused policy counts as; nothing if no policy can have its name.
 fn unreadable(name: &str, encoded: &[u8]) -> Option<Unreadable> {
     convert::unreadable(name.parse().ok()?, encoded)
 }
 
+/// A resource under another's name could never be removed, and would take the other's place.
 fn check_name(name: &str, own: &str) -> Result<(), String> {
     if name == own { Ok(()) } else { Err(format!("name: the resource calls itself {own:?}")) }
 }

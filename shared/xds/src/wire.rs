@@ -26,7 +26,7 @@ pub enum Undecodable {
 /// One occurrence of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Field<'a> {
-    pub(crate) number: u32,
+    pub(crate) tag: u32,
     value: Value<'a>,
     /// The field as it is encoded, with its key.
     pub(crate) encoded: &'a [u8],
@@ -49,23 +49,23 @@ impl<'a> Fields<'a> {
 
     fn read(&mut self) -> Result<Field<'a>, Undecodable> {
         let start = self.0;
-        let (number, wire_type) = decode_key(&mut self.0)?;
+        let (tag, wire_type) = decode_key(&mut self.0)?;
         let value = match wire_type {
             WireType::Varint => Value::Number(decode_varint(&mut self.0)?),
             WireType::LengthDelimited => {
                 let length = usize::try_from(decode_varint(&mut self.0)?);
                 let parts = length.ok().and_then(|length| self.0.split_at_checked(length));
-                let (bytes, rest) = parts.ok_or(Undecodable::Short(number))?;
+                let (bytes, rest) = parts.ok_or(Undecodable::Short(tag))?;
                 self.0 = rest;
                 Value::Bytes(bytes)
             }
             _ => {
-                skip_field(wire_type, number, &mut self.0, DecodeContext::default())?;
+                skip_field(wire_type, tag, &mut self.0, DecodeContext::default())?;
                 Value::Other
             }
         };
         let encoded = start.get(..start.len() - self.0.len()).unwrap_or_default();
-        Ok(Field { number, value, encoded })
+        Ok(Field { tag, value, encoded })
     }
 }
 
@@ -88,12 +88,19 @@ impl<'a> Field<'a> {
     pub(crate) fn bytes(&self) -> Result<&'a [u8], Undecodable> {
         match self.value {
             Value::Bytes(bytes) => Ok(bytes),
-            Value::Number(_) | Value::Other => Err(Undecodable::Type(self.number)),
+            Value::Number(_) | Value::Other => Err(Undecodable::Type(self.tag)),
+        }
+    }
+
+    pub(crate) fn number(&self) -> Result<u64, Undecodable> {
+        match self.value {
+            Value::Number(number) => Ok(number),
+            Value::Bytes(_) | Value::Other => Err(Undecodable::Type(self.tag)),
         }
     }
 
     pub(crate) fn text(&self) -> Result<&'a str, Undecodable> {
-        std::str::from_utf8(self.bytes()?).map_err(|_error| Undecodable::Text(self.number))
+        std::str::from_utf8(self.bytes()?).map_err(|_error| Undecodable::Text(self.tag))
     }
 }
 
@@ -110,7 +117,7 @@ mod tests {
         let (mut name, mut addresses) = (String::new(), Vec::new());
         for field in Fields::of(encoded) {
             let field = field?;
-            match field.number {
+            match field.tag {
                 1 => name = field.text()?.to_owned(),
                 3 => addresses.push(field.bytes()?.to_vec()),
                 _ => {}

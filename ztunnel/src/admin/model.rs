@@ -73,8 +73,8 @@ impl Workload {
         let parts = [("region", &locality.region), ("zone", &locality.zone), ("subzone", &locality.subzone)];
         Self {
             workload_ips: texts(&workload.addresses),
-            waypoint: workload.waypoint.as_ref().map(Gateway::new),
-            network_gateway: workload.network_gateway.as_ref().map(Gateway::new),
+            waypoint: workload.waypoint.as_deref().map(Gateway::new),
+            network_gateway: workload.network_gateway.as_deref().map(Gateway::new),
             protocol: if workload.protocol == Protocol::Hbone { "HBONE" } else { "TCP" },
             network_mode: match workload.network_mode {
                 NetworkMode::Standard => "Standard",

@@ -167,8 +167,8 @@ fn publish_behind(world: &World, gateway: &TestPod, network: &str, (allowed, por
         uid: "remote/SplitHorizonWorkload".into(),
         network: Arc::from("remote"),
         protocol: Protocol::Hbone,
-        services: vec![(service_key("cart"), PortMap::default())],
-        network_gateway: Some(reference(gateway.ip)),
+        services: vec![(service_key("cart"), PortMap::default())].into(),
+        network_gateway: Some(reference(gateway.ip).into()),
         ..Workload::default()
     });
     writer.upsert_service(service(network, allowed));

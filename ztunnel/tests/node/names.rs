@@ -14,7 +14,7 @@ fn publish(world: &World, hostname: &str) {
         namespace: Arc::from("shop"),
         hostname: hostname.into(),
         protocol: Protocol::Tcp,
-        services: vec![(service_key("cart"), PortMap::default())],
+        services: vec![(service_key("cart"), PortMap::default())].into(),
         ..Workload::default()
     });
     world.publish_service(&cart("10.96.0.7", 8080));

@@ -69,7 +69,7 @@ async fn a_policy_that_has_not_arrived_denies_until_it_does() {
     let (frontend, cart) = (world.pod(0, "frontend").await, world.pod(1, "cart").await);
     cart.echo(8080);
     let named = NamespacedName::new("shop", "late");
-    world.publish(discovery::Workload { authorization_policies: vec![named], ..world.nodes[1].workload(&cart) });
+    world.publish(discovery::Workload { authorization_policies: vec![named].into(), ..world.nodes[1].workload(&cart) });
     assert!(is_cut(&frontend, cart.at(8080)).await);
     world.nodes[1].line(&["policy not received yet: shop/late"]).await;
     world.enforce(&[policy("late", Scope::WorkloadSelector, Action::Deny, Some(principal("payment")))]);
@@ -119,7 +119,7 @@ async fn a_policy_that_comes_to_select_a_workload_closes_what_it_denies() {
     assert_eq!(ping(&mut spared, "hello").await.unwrap(), "hello");
     // The workload names the policy before it arrives: new connections wait outside, live ones for the verdict.
     world.publish(discovery::Workload {
-        authorization_policies: vec![NamespacedName::new("shop", "selected")],
+        authorization_policies: vec![NamespacedName::new("shop", "selected")].into(),
         ..world.nodes[1].workload(&cart)
     });
     assert!(is_cut(&frontend, cart.at(8080)).await);
@@ -139,7 +139,7 @@ async fn the_order_in_which_policy_and_selection_arrive_does_not_matter() {
     world.enforce(&[policy("selected", Scope::WorkloadSelector, Action::Deny, Some(principal("frontend")))]);
     assert_eq!(ping(&mut stream, "not selected yet").await.unwrap(), "not selected yet");
     world.publish(discovery::Workload {
-        authorization_policies: vec![NamespacedName::new("shop", "selected")],
+        authorization_policies: vec![NamespacedName::new("shop", "selected")].into(),
         ..world.nodes[1].workload(&cart)
     });
     assert!(rest(&mut stream).await.is_err(), "cut, not ended");

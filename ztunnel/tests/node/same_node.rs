@@ -135,7 +135,7 @@ async fn policy_is_never_gone_around() {
     }
 
     let named = NamespacedName::new("shop", "late");
-    world.publish(Workload { authorization_policies: vec![named], ..node.workload(&cart) });
+    world.publish(Workload { authorization_policies: vec![named].into(), ..node.workload(&cart) });
     assert!(is_cut(&frontend, cart.at(8080)).await);
     node.line(&["policy not received yet: shop/late", "direction=\"inbound\""]).await;
     assert_eq!(ping(&mut allowed, "still").await.unwrap(), "still");

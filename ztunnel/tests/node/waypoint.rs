@@ -79,7 +79,7 @@ async fn serve(
 
 /// Makes a pod known as one of the waypoint's, and the waypoint as a service.
 fn publish(world: &World, pod: &TestPod) {
-    let services = vec![(service_key("waypoint"), discovery::PortMap::default())];
+    let services = vec![(service_key("waypoint"), discovery::PortMap::default())].into();
     let own = world.nodes[1].workload(pod);
     let account = Arc::from("waypoint");
     world.publish(Workload { protocol: Protocol::Tcp, services, service_account: account, ..own });
@@ -174,7 +174,7 @@ async fn a_workloads_waypoint_is_asked_for_the_workload() {
     let (pod, asks) = waypoint(&world, "waypoint", "waypoint", 200);
     publish(&world, &pod);
     for reference in [by_name(), by_address(pod.ip)] {
-        world.publish(Workload { waypoint: reference, ..world.nodes[1].workload(&cart) });
+        world.publish(Workload { waypoint: reference.map(Arc::new), ..world.nodes[1].workload(&cart) });
         let mut stream = frontend.connect(cart.at(8080)).await.unwrap();
         assert_eq!(ping(&mut stream, "hello").await.unwrap(), "hello");
         let asked = asks.recv().unwrap();

@@ -316,7 +316,7 @@ impl TestNode {
             name: text(&pod.name),
             namespace: text("shop"),
             service_account: text(&pod.name),
-            addresses: vec![pod.ip, ipv6(pod.ip)],
+            addresses: vec![pod.ip, ipv6(pod.ip)].into(),
             network: Arc::clone(&self.network),
             protocol: Protocol::Hbone,
             network_mode: NetworkMode::Standard,
@@ -325,9 +325,9 @@ impl TestNode {
             canonical_name: text(&pod.name),
             canonical_revision: text("v1"),
             services: if pod.name.starts_with("cart") {
-                vec![(service_key("cart"), PortMap::default())]
+                [(service_key("cart"), PortMap::default())].into()
             } else {
-                vec![]
+                [].into()
             },
             ..Workload::default()
         }

@@ -1,12 +1,13 @@
 //! Shares, preferences and ports of the choice among endpoints.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use types::NetworkAddress;
 
 use super::*;
 use crate::fixtures::{balancing, endpoint, ip, key, pod, ports, random, service, text};
-use crate::model::{ApplicationTunnel, GatewayAddress, Health, HealthPolicy, Locality, TunnelProtocol};
+use crate::model::{ApplicationTunnel, Health, HealthPolicy, Locality, TunnelProtocol};
 
 const SERVICE: &str = "a/x.example";
 
@@ -42,7 +43,7 @@ fn port(service: &Service, endpoint: Workload) -> Option<u16> {
 
 fn placed(name: &str, region: &str, zone: &str, node: &str) -> Workload {
     let locality = Locality { region: text(region), zone: text(zone), subzone: text("") };
-    Workload { locality, node: text(node), ..endpoint(SERVICE, name, "10.0.0.1") }
+    Workload { locality: locality.into(), node: text(node), ..endpoint(SERVICE, name, "10.0.0.1") }
 }
 
 fn preferring(mode: Mode, preference: &[Scope]) -> Service {
@@ -165,15 +166,17 @@ fn without_preferences_every_endpoint_is_as_good_as_any_other() {
 #[test]
 fn every_scope_is_compared() {
     let client = Workload {
-        locality: Locality { region: text("r"), zone: text("z"), subzone: text("s") },
+        locality: Locality { region: text("r"), zone: text("z"), subzone: text("s") }.into(),
         cluster_id: text("c"),
         network: text("n"),
         ..pod("a", "client", "10.0.0.200")
     };
     let near = Workload { services: endpoint(SERVICE, "x", "10.0.0.1").services, ..client.clone() };
-    let region = Workload { locality: Locality { region: text("-"), ..near.locality.clone() }, ..near.clone() };
-    let zone = Workload { locality: Locality { zone: text("-"), ..near.locality.clone() }, ..near.clone() };
-    let subzone = Workload { locality: Locality { subzone: text("-"), ..near.locality.clone() }, ..near.clone() };
+    let region =
+        Workload { locality: Locality { region: text("-"), ..(*near.locality).clone() }.into(), ..near.clone() };
+    let zone = Workload { locality: Locality { zone: text("-"), ..(*near.locality).clone() }.into(), ..near.clone() };
+    let subzone =
+        Workload { locality: Locality { subzone: text("-"), ..(*near.locality).clone() }.into(), ..near.clone() };
     let others = [
         (Scope::Region, region),
         (Scope::Zone, zone),
@@ -197,8 +200,8 @@ fn any_endpoint_of_the_own_network_outranks_all_others() {
         let gateway = crate::fixtures::gateway("istio/gateway.example");
         Workload {
             network: text("remote"),
-            addresses: vec![],
-            network_gateway: Some(gateway),
+            addresses: vec![].into(),
+            network_gateway: Some(gateway.into()),
             ..placed(name, region, zone, "n9")
         }
     };
@@ -218,8 +221,8 @@ fn any_endpoint_of_the_own_network_outranks_all_others() {
 #[test]
 fn an_endpoint_without_address_and_name_is_chosen_only_behind_a_gateway() {
     let (service, client) = (service(SERVICE, ""), pod("a", "client", "10.0.0.200"));
-    let bare = Workload { addresses: vec![], ..endpoint(SERVICE, "bare", "10.0.0.1") };
-    let gateway: Option<GatewayAddress> = Some(crate::fixtures::gateway("istio/gateway.example"));
+    let bare = Workload { addresses: vec![].into(), ..endpoint(SERVICE, "bare", "10.0.0.1") };
+    let gateway = Some(Arc::new(crate::fixtures::gateway("istio/gateway.example")));
     let remote = Workload { network: text("remote"), ..bare.clone() };
     assert!(chosen(&service, &client, vec![bare.clone()]).is_empty());
     assert!(chosen(&service, &client, vec![remote.clone()]).is_empty());
@@ -233,8 +236,10 @@ fn an_endpoint_without_address_and_name_is_chosen_only_behind_a_gateway() {
 #[test]
 fn the_endpoints_own_port_comes_before_the_services() {
     let service_to = |target| Service { ports: ports(&[(80, target)]), ..service(SERVICE, "") };
-    let own =
-        |pairs: &[(u16, u16)]| Workload { services: vec![(key(SERVICE), ports(pairs))], ..pod("a", "one", "10.0.0.1") };
+    let own = |pairs: &[(u16, u16)]| Workload {
+        services: vec![(key(SERVICE), ports(pairs))].into(),
+        ..pod("a", "one", "10.0.0.1")
+    };
     assert_eq!(port(&service_to(8080), own(&[(80, 9090)])), Some(9090));
     assert_eq!(port(&service_to(8080), own(&[(81, 9090)])), Some(8080));
     assert_eq!(port(&service_to(8080), own(&[])), Some(8080));
@@ -248,7 +253,7 @@ fn the_endpoints_own_port_comes_before_the_services() {
 #[test]
 fn endpoints_of_both_families_are_candidates() {
     let addresses = |text: &str| vec![ip(text)];
-    let six = Workload { addresses: addresses("fd00::1"), ..endpoint(SERVICE, "six", "10.0.0.1") };
+    let six = Workload { addresses: addresses("fd00::1").into(), ..endpoint(SERVICE, "six", "10.0.0.1") };
     let service =
         Service { vips: vec![NetworkAddress { network: text(""), address: ip("10.96.0.1") }], ..service(SERVICE, "") };
     let chosen = chosen(&service, &pod("a", "client", "10.0.0.200"), vec![six, endpoint(SERVICE, "four", "10.0.0.2")]);

@@ -1,5 +1,7 @@
 //! What a CONNECT request may ask for, and how it is refused otherwise.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::fixtures::{address, authority, endpoint, gateway, key, pod, ports, service, socket, text, world};
 use crate::model::{ApplicationTunnel, CidrVip, Destination, TunnelProtocol, WeightedWaypoint};
@@ -55,7 +57,8 @@ fn an_unknown_local_workload_is_unavailable() {
 
 #[test]
 fn our_own_ports_are_unavailable() {
-    let local = Workload { services: vec![(key("a/x.example"), ports(&[(80, 15006)]))], ..pod("a", "one", "10.0.0.1") };
+    let local =
+        Workload { services: vec![(key("a/x.example"), ports(&[(80, 15006)]))].into(), ..pod("a", "one", "10.0.0.1") };
     let (_writer, view) = world([local.clone()], [service("a/x.example", "10.96.0.1")]);
     for asked in ["10.0.0.1:15001", "10.0.0.1:15006", "10.0.0.1:15008", "x.example:80"] {
         let error = target(&view, &local, asked).unwrap_err();
@@ -71,7 +74,7 @@ fn our_own_ports_are_unavailable() {
 #[test]
 fn a_service_asked_for_by_name_leads_to_the_workloads_own_port() {
     let own = |pairs: &[(u16, u16)]| Workload {
-        services: vec![(key("a/x.example"), ports(pairs))],
+        services: vec![(key("a/x.example"), ports(pairs))].into(),
         ..pod("a", "one", "10.0.0.1")
     };
     let named = Service { ports: ports(&[(80, 8080), (81, 0)]), ..service("a/x.example", "10.96.0.1") };
@@ -152,9 +155,9 @@ fn a_waypoint_takes_the_addresses_that_it_serves() {
     let (_writer, view) = world(
         [
             local.clone(),
-            Workload { waypoint: waypoint.clone(), ..pod("a", "behind", "10.0.0.2") },
-            Workload { waypoint: at("/10.0.0.1"), ..pod("a", "behind-address", "10.0.0.3") },
-            Workload { waypoint: Some(gateway("a/other.example")), ..pod("a", "elsewhere", "10.0.0.4") },
+            Workload { waypoint: waypoint.clone().map(Arc::new), ..pod("a", "behind", "10.0.0.2") },
+            Workload { waypoint: at("/10.0.0.1").map(Arc::new), ..pod("a", "behind-address", "10.0.0.3") },
+            Workload { waypoint: Some(gateway("a/other.example").into()), ..pod("a", "elsewhere", "10.0.0.4") },
         ],
         [
             service("a/waypoint.example", "10.96.0.50"),
@@ -179,7 +182,7 @@ fn a_waypoint_takes_the_addresses_that_it_serves() {
 #[test]
 fn a_workload_named_by_a_waypoint_reference_is_its_waypoint() {
     let local = Workload { hostname: "vm.example".into(), ..pod("a", "one", "10.0.0.1") };
-    let behind = Workload { waypoint: Some(gateway("a/vm.example")), ..pod("b", "behind", "10.0.0.2") };
+    let behind = Workload { waypoint: Some(gateway("a/vm.example").into()), ..pod("b", "behind", "10.0.0.2") };
     let nameless = pod("a", "nameless", "10.0.0.1");
     let (_writer, view) = world([local.clone(), behind], []);
     assert_eq!(destination(&view, &local, "10.0.0.2:80"), "10.0.0.1:80");

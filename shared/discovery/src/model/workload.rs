@@ -1,11 +1,10 @@
 //! Workloads.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use types::{Hostname, Identity, NamespacedHostname, NamespacedName, NetworkAddress, TrustDomain, WorkloadUid};
 
-use super::{GatewayAddress, PortMap};
+use super::{Addresses, GatewayAddress, PortMap};
 
 /// Something that connections come from and go to: a pod, a machine, an endpoint outside the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub struct Workload {
     /// The namespace.
     pub namespace: Arc<str>,
     /// The addresses, in canonical form and in order of preference.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// The name to resolve on demand when there are no addresses; empty if none.
     pub hostname: Hostname,
     /// The network that the addresses are in; empty for the default one.
@@ -29,9 +28,9 @@ pub struct Workload {
     /// The service account.
     pub service_account: Arc<str>,
     /// The waypoint that connections to the workload's own addresses go through.
-    pub waypoint: Option<GatewayAddress>,
+    pub waypoint: Option<Arc<GatewayAddress>>,
     /// The gateway of the workload's network, for sources in other networks.
-    pub network_gateway: Option<GatewayAddress>,
+    pub network_gateway: Option<Arc<GatewayAddress>>,
     /// The node that the workload runs on.
     pub node: Arc<str>,
     /// The application's name in telemetry.
@@ -45,23 +44,40 @@ pub struct Workload {
     /// Whether the workload ends HBONE itself instead of leaving it to its node's proxy.
     pub native_tunnel: bool,
     /// Keys of the policies that select the workload.
-    pub authorization_policies: Vec<NamespacedName>,
+    pub authorization_policies: Arc<[NamespacedName]>,
     /// Whether the workload should get connections for its services.
     pub health: Health,
     /// The cluster that the workload is in.
     pub cluster_id: Arc<str>,
     /// The services that the workload is an endpoint of, and its own ports for them.
-    pub services: Vec<(NamespacedHostname, PortMap)>,
+    pub services: Arc<[(NamespacedHostname, PortMap)]>,
     /// How the application behind the proxy wants to be told about connections.
     pub application_tunnel: Option<ApplicationTunnel>,
     /// Where the workload is.
-    pub locality: Locality,
+    pub locality: Arc<Locality>,
     /// Whether the addresses are the workload's alone.
     pub network_mode: NetworkMode,
     /// Its share of a service's connections, in relation to the other endpoints; 0 is never chosen.
     pub capacity: u32,
     /// The labels, if the control plane sends them (extension `aquifer.dev/labels`), sorted by key.
     pub labels: Option<Labels>,
+}
+
+/// What a workload does not have in common with others of its kind, the pods of one deployment for instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// See [`Workload::uid`].
+    pub uid: WorkloadUid,
+    /// See [`Workload::name`].
+    pub name: Arc<str>,
+    /// See [`Workload::addresses`].
+    pub addresses: Addresses,
+    /// See [`Workload::node`].
+    pub node: Arc<str>,
+    /// See [`Workload::locality`].
+    pub locality: Arc<Locality>,
+    /// See [`Workload::health`].
+    pub health: Health,
 }
 
 /// Pairs of key and value, sorted by key; a clone shares them.
@@ -74,7 +90,7 @@ impl Default for Workload {
             uid: WorkloadUid::default(),
             name: Arc::default(),
             namespace: Arc::default(),
-            addresses: Vec::new(),
+            addresses: Addresses::default(),
             hostname: Hostname::default(),
             network: Arc::default(),
             protocol: Protocol::default(),
@@ -88,12 +104,12 @@ impl Default for Workload {
             workload_type: WorkloadType::default(),
             workload_name: Arc::default(),
             native_tunnel: false,
-            authorization_policies: Vec::new(),
+            authorization_policies: Arc::default(),
             health: Health::default(),
             cluster_id: Arc::from("Kubernetes"),
-            services: Vec::new(),
+            services: Arc::default(),
             application_tunnel: None,
-            locality: Locality::default(),
+            locality: Arc::default(),
             network_mode: NetworkMode::default(),
             capacity: 1,
             labels: None,
@@ -102,6 +118,13 @@ impl Default for Workload {
 }
 
 impl Workload {
+    /// A workload that is of the same kind as this one.
+    #[must_use]
+    pub fn with(&self, instance: Instance) -> Self {
+        let Instance { uid, name, addresses, node, locality, health } = instance;
+        Self { uid, name, addresses, node, locality, health, ..self.clone() }
+    }
+
     /// Who the workload is.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -138,7 +161,7 @@ impl Workload {
     /// The addresses by which the workload is found: none when they are its node's, not its own.
     pub fn indexed_addresses(&self) -> impl Iterator<Item = NetworkAddress> {
         let addresses = match self.network_mode {
-            NetworkMode::Standard => self.addresses.as_slice(),
+            NetworkMode::Standard => &*self.addresses,
             NetworkMode::HostNetwork => &[],
         };
         addresses.iter().map(|address| NetworkAddress { network: Arc::clone(&self.network), address: *address })
@@ -257,6 +280,6 @@ mod tests {
     fn a_workload_stays_small() {
         // A hundred thousand of them are kept by every proxy of the mesh.
         let bytes = size_of::<Workload>();
-        assert!(bytes <= 480, "{bytes}");
+        assert!(bytes <= 328, "{bytes}");
     }
 }

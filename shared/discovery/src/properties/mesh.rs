@@ -1,6 +1,7 @@
 //! Random meshes out of a few names and addresses.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use proptest::option;
 use proptest::prelude::*;
@@ -149,13 +150,13 @@ fn workload() -> impl Strategy<Value = Workload> {
         let (services, (is_healthy, region, zone, cluster), capacity, has_tunnel) = role;
         Workload {
             uid,
-            addresses,
+            addresses: addresses.into(),
             hostname: hostname.into(),
             network: text(network),
             protocol: if is_captured { Protocol::Hbone } else { Protocol::Tcp },
             service_account: text(account),
-            waypoint,
-            network_gateway,
+            waypoint: waypoint.map(Arc::new),
+            network_gateway: network_gateway.map(Arc::new),
             node: text(node),
             native_tunnel: is_native && is_host,
             health: if is_healthy { Health::Healthy } else { Health::Unhealthy },
@@ -163,7 +164,7 @@ fn workload() -> impl Strategy<Value = Workload> {
             services: services.into_iter().collect(),
             application_tunnel: has_tunnel
                 .then_some(ApplicationTunnel { protocol: TunnelProtocol::None, port: Some(15088) }),
-            locality: Locality { region: text(region), zone: text(zone), subzone: text("") },
+            locality: Locality { region: text(region), zone: text(zone), subzone: text("") }.into(),
             network_mode: if is_host && !is_captured { NetworkMode::HostNetwork } else { NetworkMode::Standard },
             capacity,
             ..pod(namespace, name, "10.0.0.1")

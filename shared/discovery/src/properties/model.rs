@@ -36,7 +36,7 @@ impl Model {
     }
 
     pub(super) fn staged(&self) -> Vec<NamespacedHostname> {
-        let named = self.workloads.values().flat_map(|workload| &workload.services).map(|(key, _)| key.clone());
+        let named = self.workloads.values().flat_map(|workload| workload.services.iter()).map(|(key, _)| key.clone());
         let named: BTreeSet<_> = named.filter(|key| !self.services.contains_key(key)).collect();
         named.into_iter().collect()
     }

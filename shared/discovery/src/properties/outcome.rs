@@ -73,7 +73,7 @@ impl Case<'_> {
             }
             ResolveError::UnknownGateway { workload, gateway, .. } => {
                 assert!(model.workloads[workload].network != source.network && service.is_some());
-                assert_eq!(model.workloads[workload].network_gateway, *gateway);
+                assert_eq!(model.workloads[workload].network_gateway.as_deref(), gateway.as_ref());
                 let is_unknown =
                     |at: &GatewayAddress| self.waypoint_service(at).is_none() && self.waypoint_pods(at).is_empty();
                 assert!(gateway.as_ref().is_none_or(is_unknown));
@@ -107,7 +107,7 @@ impl Case<'_> {
     /// The gateways of all networks but the source's.
     fn gateways(&self) -> impl Iterator<Item = &GatewayAddress> {
         let others = self.model.workloads.values().filter(|workload| workload.network != self.source.network);
-        others.filter_map(|workload| workload.network_gateway.as_ref())
+        others.filter_map(|workload| workload.network_gateway.as_deref())
     }
 
     /// Only what is in another network is behind a gateway: its own, and only for who addresses a service.
@@ -133,7 +133,7 @@ impl Case<'_> {
     /// The references of which one must be followed; weighted ones without any weight are as good as none.
     fn references(&self) -> Vec<&GatewayAddress> {
         let Some(service) = self.service else {
-            return self.workload.and_then(|workload| workload.waypoint.as_ref()).into_iter().collect();
+            return self.workload.and_then(|workload| workload.waypoint.as_deref()).into_iter().collect();
         };
         let weighted = service.weighted_waypoints.iter().filter(|weighted| weighted.weight > 0);
         let weighted: Vec<_> = weighted.map(|weighted| &weighted.destination).collect();

@@ -169,7 +169,7 @@ fn weighted_waypoints_share_the_connections() {
 #[test]
 fn a_gateway_of_the_own_network_is_ignored() {
     let local = Workload {
-        network_gateway: Some(gateway("istio/gateway.example")),
+        network_gateway: Some(gateway("istio/gateway.example").into()),
         ..endpoint("a/x.example", "one", "10.0.0.1")
     };
     let (_writer, view) = world([local], [service("a/x.example", "10.96.0.1")]);
@@ -210,7 +210,7 @@ fn the_next_endpoint_is_tried_until_there_is_none() {
 #[test]
 fn an_address_of_the_workload_is_kept_and_others_follow_the_family_of_the_original_destination() {
     let both = Workload {
-        addresses: vec![ip("10.0.0.1"), ip("fd00::1")],
+        addresses: vec![ip("10.0.0.1"), ip("fd00::1")].into(),
         protocol: Protocol::Tcp,
         ..endpoint("a/x.example", "one", "10.0.0.1")
     };
@@ -247,7 +247,7 @@ fn an_endpoint_without_an_address_of_the_services_families_is_an_error() {
 #[test]
 fn a_workload_with_a_name_only_must_be_resolved_first() {
     let named = Workload {
-        addresses: vec![],
+        addresses: vec![].into(),
         hostname: "api.example".into(),
         protocol: Protocol::Tcp,
         ..endpoint("a/x.example", "named", "10.0.0.1")

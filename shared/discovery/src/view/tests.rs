@@ -253,7 +253,8 @@ async fn an_identity_that_came_and_went_unseen_is_no_change() {
 
 #[test]
 fn lists_are_sorted_and_tell_what_is_staged() {
-    let stray = Workload { services: vec![(key("x/y.example"), Default::default())], ..pod("a", "stray", "10.0.0.9") };
+    let stray =
+        Workload { services: vec![(key("x/y.example"), Default::default())].into(), ..pod("a", "stray", "10.0.0.9") };
     let (_writer, view) = world(
         [pod("b", "w", "10.0.0.2"), stray, pod("a", "w", "10.0.0.1")],
         [service("b/x.example", "10.96.0.2"), service("a/x.example", "10.96.0.1")],

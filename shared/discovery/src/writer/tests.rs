@@ -41,7 +41,7 @@ fn a_service_that_comes_back_has_the_endpoints_that_still_name_it() {
 #[test]
 fn a_workload_leaves_the_services_that_it_no_longer_names() {
     let both = Workload {
-        services: vec![(key("a/x.example"), PortMap::default()), (key("a/y.example"), ports(&[(80, 81)]))],
+        services: vec![(key("a/x.example"), PortMap::default()), (key("a/y.example"), ports(&[(80, 81)]))].into(),
         ..pod("a", "one", "10.0.0.1")
     };
     let (mut writer, view) = world([both], [service("a/x.example", ""), service("a/y.example", "")]);
@@ -131,7 +131,7 @@ fn an_address_is_lost_with_its_workload_only() {
 fn a_reader_never_misses_what_is_being_replaced() {
     let version = |number: u32| Workload {
         capacity: number,
-        addresses: vec![ip("10.0.0.1"), ip(&format!("10.1.0.{}", number % 250))],
+        addresses: vec![ip("10.0.0.1"), ip(&format!("10.1.0.{}", number % 250))].into(),
         ..endpoint("a/x.example", "one", "10.0.0.1")
     };
     let (mut writer, view) = world([version(1)], [service("a/x.example", "10.96.0.1")]);

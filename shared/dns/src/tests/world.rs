@@ -147,7 +147,7 @@ fn endpoint(uid: &str, host: &str, addresses: &[&str]) -> Workload {
         uid: format!("Kubernetes//Pod/shop/{uid}").into(),
         namespace: Arc::from("shop"),
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
-        services: vec![(key, PortMap::default())],
+        services: vec![(key, PortMap::default())].into(),
         ..Workload::default()
     }
 }

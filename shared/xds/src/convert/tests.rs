@@ -1,9 +1,11 @@
 //! Each field arrives, and each malformed one is refused by name.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use discovery::{Health, IpFamilies, Mode, NetworkMode, Protocol, Scope, Visibility, WorkloadType};
 use prost::Message;
+use prost::bytes::Bytes;
 use prost_types::{Any, Struct, Value, value};
 use proto::istio::security as policy_wire;
 use types::{Cidr, Identity};
@@ -67,7 +69,7 @@ fn empty_fields_of_a_workload_mean_their_defaults() {
     assert_eq!((converted.protocol, converted.health), (Protocol::Tcp, Health::Healthy));
     assert_eq!((converted.network_mode, converted.workload_type), (NetworkMode::Standard, WorkloadType::Deployment));
     assert_eq!((converted.waypoint, converted.network_gateway, converted.application_tunnel), (None, None, None));
-    assert_eq!((converted.labels, converted.locality), (None, discovery::Locality::default()));
+    assert_eq!((converted.labels, converted.locality), (None, Arc::default()));
 }
 
 #[test]
@@ -107,14 +109,14 @@ fn every_field_of_a_workload_arrives() {
     .unwrap();
     let v6 = "2001:db8::1".parse::<Ipv6Addr>().unwrap();
     let addresses: [IpAddr; 3] = [Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into(), v6.into()];
-    assert_eq!(converted.addresses, addresses, "an IPv4 address in IPv6 clothing is an IPv4 address");
+    assert_eq!(*converted.addresses, addresses, "an IPv4 address in IPv6 clothing is an IPv4 address");
     assert_eq!(converted.hostname.as_str(), "external.test");
     assert_eq!((converted.protocol, converted.health), (Protocol::Hbone, Health::Unhealthy));
     assert_eq!(converted.identity().to_string(), "spiffe://td/ns/shop/sa/cart");
     assert_eq!(converted.waypoint.unwrap().to_string(), "shop/waypoint.shop:15008");
     assert_eq!(converted.network_gateway.unwrap().to_string(), "net/10.9.9.9:15008");
     assert_eq!(converted.workload_type, WorkloadType::CronJob);
-    assert_eq!(converted.authorization_policies, ["shop/b".parse().unwrap(), "shop/a".parse().unwrap()]);
+    assert_eq!(*converted.authorization_policies, ["shop/b".parse().unwrap(), "shop/a".parse().unwrap()]);
     assert_eq!(converted.application_tunnel.unwrap().port, None);
     assert_eq!((&*converted.locality.zone, converted.network_mode), ("z", NetworkMode::HostNetwork));
     assert_eq!(

@@ -1,10 +1,10 @@
 //! Workloads.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use discovery::{
-    ApplicationTunnel, Health, Locality, NetworkMode, PortMap, Protocol, TunnelProtocol, Workload, WorkloadType,
+    Addresses, ApplicationTunnel, Health, Locality, NetworkMode, PortMap, Protocol, TunnelProtocol, Workload,
+    WorkloadType,
 };
 use prost::Message;
 use prost::bytes::Bytes;
@@ -34,8 +34,8 @@ pub fn workload(message: wire::Workload) -> Result<Workload, ConvertError> {
         addresses: addresses(&message.addresses)?,
         protocol: protocol(message.tunnel_protocol)?,
         trust_domain: trust_domain(&message.trust_domain)?,
-        waypoint: optional_gateway("waypoint", message.waypoint)?,
-        network_gateway: optional_gateway("network_gateway", message.network_gateway)?,
+        waypoint: optional_gateway("waypoint", message.waypoint)?.map(Arc::new),
+        network_gateway: optional_gateway("network_gateway", message.network_gateway)?.map(Arc::new),
         workload_type: workload_type(message.workload_type)?,
         authorization_policies: policies(&message.authorization_policies)?,
         health: match enumeration("status", message.status)? {
@@ -61,7 +61,7 @@ pub fn workload(message: wire::Workload) -> Result<Workload, ConvertError> {
         workload_name: message.workload_name.into(),
         native_tunnel: message.native_tunnel,
         cluster_id: text_or(message.cluster_id, &defaults.cluster_id),
-        locality: message.locality.map(locality).unwrap_or_default(),
+        locality: Arc::new(message.locality.map(locality).unwrap_or_default()),
         capacity: message.capacity.unwrap_or(defaults.capacity),
     })
 }
@@ -70,7 +70,7 @@ fn text_or(text: String, default: &Arc<str>) -> Arc<str> {
     if text.is_empty() { Arc::clone(default) } else { text.into() }
 }
 
-fn addresses(list: &[Bytes]) -> Result<Vec<IpAddr>, ConvertError> {
+fn addresses(list: &[Bytes]) -> Result<Addresses, ConvertError> {
     list.iter().enumerate().map(|(index, bytes)| ip(&format!("addresses[{index}]"), bytes)).collect()
 }
 
@@ -100,7 +100,7 @@ fn workload_type(number: i32) -> Result<WorkloadType, ConvertError> {
     })
 }
 
-fn policies(keys: &[String]) -> Result<Vec<NamespacedName>, ConvertError> {
+fn policies(keys: &[String]) -> Result<Arc<[NamespacedName]>, ConvertError> {
     let numbered = keys.iter().enumerate();
     let parse = |(index, key): (usize, &String)| {
         key.parse().map_err(|error| ConvertError::new(format!("authorization_policies[{index}]"), error))
@@ -110,7 +110,7 @@ fn policies(keys: &[String]) -> Result<Vec<NamespacedName>, ConvertError> {
 
 fn services(
     services: &std::collections::BTreeMap<String, wire::PortList>,
-) -> Result<Vec<(NamespacedHostname, PortMap)>, ConvertError> {
+) -> Result<Arc<[(NamespacedHostname, PortMap)]>, ConvertError> {
     let convert = |(key, list): (&String, &wire::PortList)| {
         let service = key.parse::<NamespacedHostname>().map_err(|error| ConvertError::new("services", error))?;
         let field = format!("services[{key:?}].ports");
@@ -118,7 +118,7 @@ fn services(
     };
     let mut services = services.iter().map(convert).collect::<Result<Vec<_>, _>>()?;
     services.sort_by(|(left, _), (right, _)| left.cmp(right));
-    Ok(services)
+    Ok(services.into())
 }
 
 fn application_tunnel(message: wire::ApplicationTunnel) -> Result<ApplicationTunnel, ConvertError> {
@@ -130,7 +130,7 @@ fn application_tunnel(message: wire::ApplicationTunnel) -> Result<ApplicationTun
     Ok(ApplicationTunnel { protocol, port: (port != 0).then_some(port) })
 }
 
-fn locality(message: wire::Locality) -> Locality {
+pub(crate) fn locality(message: wire::Locality) -> Locality {
     Locality { region: message.region.into(), zone: message.zone.into(), subzone: message.subzone.into() }
 }
 

@@ -31,7 +31,7 @@ impl<'a> Response<'a> {
         let mut response = Self::default();
         for field in Fields::of(encoded) {
             let field = field?;
-            match field.number {
+            match field.tag {
                 2 => {
                     let encoded = field.bytes()?;
                     response.resource_bytes += encoded.len();
@@ -53,7 +53,7 @@ impl<'a> Resource<'a> {
         let mut resource = Self::default();
         for field in Fields::of(encoded) {
             let field = field?;
-            match field.number {
+            match field.tag {
                 1 => resource.version = field.text()?,
                 2 => resource.open(&field)?,
                 3 => resource.name = field.text()?,
@@ -69,7 +69,7 @@ impl<'a> Resource<'a> {
         let (type_url, value) = self.content.get_or_insert_default();
         for field in Fields::of(envelope.bytes()?) {
             let field = field?;
-            match field.number {
+            match field.tag {
                 1 => *type_url = field.text()?,
                 2 => *value = field.bytes()?,
                 _ => {}

@@ -14,7 +14,7 @@ fn waypoint() -> (Workload, Service) {
 /// An endpoint outside of the mesh that is known by its name alone.
 fn external() -> Workload {
     let named = endpoint("a/db.example", "db", "10.0.0.1");
-    Workload { addresses: vec![], hostname: "db.example".into(), protocol: Protocol::Tcp, ..named }
+    Workload { addresses: vec![].into(), hostname: "db.example".into(), protocol: Protocol::Tcp, ..named }
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_headless_service_is_its_workloads() {
         panic!("no tunnel")
     };
     assert_eq!((asked, upstream.service), (authority("10.0.0.1:4711"), None));
-    writer.upsert_workload(Workload { waypoint: Some(gateway(WAYPOINT)), ..one });
+    writer.upsert_workload(Workload { waypoint: Some(gateway(WAYPOINT).into()), ..one });
     let found = route(&view, "10.0.0.1:4711").unwrap();
     assert!(matches!(&found, Route::Waypoint { service: None, .. }), "{found:?}");
 }
@@ -46,7 +46,7 @@ fn a_name_outside_the_mesh_is_resolved_and_reached_in_plaintext_at_the_target_po
 fn listed(name: &str, address: &str, own: &[(u16, u16)]) -> Workload {
     let uid = format!("Kubernetes/networking.istio.io/ServiceEntry/a/db/{address}");
     let services = vec![(key("a/db.example"), ports(own))];
-    Workload { uid: uid.into(), services, protocol: Protocol::Tcp, ..pod("a", name, address) }
+    Workload { uid: uid.into(), services: services.into(), protocol: Protocol::Tcp, ..pod("a", name, address) }
 }
 
 #[test]

@@ -10,8 +10,8 @@ const REMOTE: &str = "spiffe://remote.example/ns/a/sa/remote";
 fn remote() -> Workload {
     Workload {
         network: text("remote"),
-        network_gateway: Some(gateway(GATEWAY)),
-        addresses: vec![],
+        network_gateway: Some(gateway(GATEWAY).into()),
+        addresses: vec![].into(),
         ..endpoint("a/x.example", "split", "10.0.0.1")
     }
 }
@@ -58,15 +58,18 @@ fn a_service_in_another_network_is_asked_for_by_name_at_its_gateway() {
 fn a_gateway_may_be_an_address_of_its_network() {
     let at = Destination::Address(address("remote/192.0.2.7"));
     let port = 15443;
-    let by_address =
-        Workload { network_gateway: Some(GatewayAddress { destination: at, hbone_mtls_port: port }), ..remote() };
+    let by_address = Workload {
+        network_gateway: Some(GatewayAddress { destination: at, hbone_mtls_port: port }.into()),
+        ..remote()
+    };
     let (_writer, view) = world([by_address, gateway_pod("g", "192.0.2.7")], [global()]);
     assert_eq!(crossing(route(&view, "10.96.0.1:80")).destination, socket("192.0.2.7:15443"));
 }
 
 #[test]
 fn a_gateway_may_have_a_name_to_resolve() {
-    let named = Workload { addresses: vec![], hostname: "gateway.example".into(), ..gateway_pod("g", "192.0.2.7") };
+    let named =
+        Workload { addresses: vec![].into(), hostname: "gateway.example".into(), ..gateway_pod("g", "192.0.2.7") };
     let (_writer, view) = world([remote(), named], [global(), gateway_service()]);
     let Ok(Route::Unresolved(unresolved)) = route(&view, "10.96.0.1:80") else { panic!("resolved already") };
     assert_eq!(unresolved.hostname().as_str(), "gateway.example");
@@ -76,14 +79,14 @@ fn a_gateway_may_have_a_name_to_resolve() {
 
 #[test]
 fn only_connections_to_services_cross_networks() {
-    let addressed = Workload { addresses: vec![ip("10.0.0.1")], ..remote() };
+    let addressed = Workload { addresses: vec![ip("10.0.0.1")].into(), ..remote() };
     let (_writer, view) = world([addressed.clone(), gateway_pod("g", "192.0.2.7")], [global(), gateway_service()]);
     // The same address in the client's own network is somebody else's, or nobody's.
     assert!(matches!(route(&view, "10.0.0.1:80").unwrap(), Route::Passthrough { service: None, .. }));
     assert_eq!(crossing(route(&view, "10.96.0.1:80")).authority, authority("x.example:80"));
 
     // The waypoint of a workload, in another network than the workload.
-    let here = Workload { waypoint: Some(gateway("a/x.example")), ..pod("b", "here", "10.0.0.9") };
+    let here = Workload { waypoint: Some(gateway("a/x.example").into()), ..pod("b", "here", "10.0.0.9") };
     let waypoint = Service { ports: ports(&[(15008, 15008)]), ..global() };
     let (_writer, view) = world([addressed, here, gateway_pod("g", "192.0.2.7")], [waypoint, gateway_service()]);
     let error = route(&view, "10.0.0.9:80").unwrap_err();
@@ -95,7 +98,7 @@ fn a_waypoint_in_another_network_is_behind_its_gateway() {
     const WAYPOINT: &str = "a/waypoint.example";
     let pod = Workload {
         network: text("remote"),
-        network_gateway: Some(gateway(GATEWAY)),
+        network_gateway: Some(gateway(GATEWAY).into()),
         ..endpoint(WAYPOINT, "w", "10.0.0.1")
     };
     let other = "spiffe://cluster.local/ns/a/sa/waypoint";
@@ -119,7 +122,7 @@ fn without_a_known_gateway_there_is_no_way_around() {
     let error = route(&view, "10.96.0.1:80").unwrap_err();
     assert!(matches!(&error, ResolveError::UnknownGateway { gateway: Some(_), .. }), "{error}");
     // With addresses but without a gateway it is no nearer.
-    writer.upsert_workload(Workload { network_gateway: None, addresses: vec![ip("10.0.0.1")], ..remote() });
+    writer.upsert_workload(Workload { network_gateway: None, addresses: vec![ip("10.0.0.1")].into(), ..remote() });
     let error = route(&view, "10.96.0.1:80").unwrap_err();
     assert!(matches!(&error, ResolveError::UnknownGateway { gateway: None, network, .. } if &**network == "remote"));
     // With neither addresses nor gateway it is no endpoint at all.

@@ -22,7 +22,7 @@ fn behind() -> Service {
 }
 
 fn shielded(waypoint: Option<GatewayAddress>) -> Workload {
-    Workload { waypoint, ..endpoint("a/y.example", "one", "10.0.0.1") }
+    Workload { waypoint: waypoint.map(Arc::new), ..endpoint("a/y.example", "one", "10.0.0.1") }
 }
 
 fn at(place: &str) -> Option<GatewayAddress> {
@@ -86,12 +86,13 @@ fn a_reference_may_be_an_address_of_the_service_or_of_the_waypoint_itself() {
 
 #[test]
 fn a_reference_may_be_the_host_name_of_a_workload() {
-    let named = Workload { hostname: "waypoint.example".into(), services: vec![], ..waypoint_pod("w", "10.0.0.50") };
+    let named =
+        Workload { hostname: "waypoint.example".into(), services: vec![].into(), ..waypoint_pod("w", "10.0.0.50") };
     let (mut writer, view) = world([named.clone(), shielded(Some(gateway(WAYPOINT)))], []);
     assert_eq!(through(&view, "10.0.0.1:80").0, socket("10.0.0.50:15008"));
 
     // Without an address the name is resolved first, and the original destination is still what is asked for.
-    writer.upsert_workload(Workload { addresses: vec![], ..named.clone() });
+    writer.upsert_workload(Workload { addresses: vec![].into(), ..named.clone() });
     let Route::Unresolved(unresolved) = route(&view, "10.0.0.1:80").unwrap() else { panic!("resolved") };
     assert_eq!(unresolved.hostname().as_str(), "waypoint.example");
     match unresolved.resolved(&[ip("fd00::50"), ip("10.0.0.51")], &mut random(1)).unwrap() {
@@ -195,7 +196,7 @@ fn without_a_waypoint_that_works_nothing_goes_through() {
 fn a_waypoint_in_another_network_is_not_reached_around_the_gateway() {
     let remote = Workload {
         network: text("remote"),
-        network_gateway: Some(gateway("a/gw.example")),
+        network_gateway: Some(gateway("a/gw.example").into()),
         ..waypoint_pod("w", "10.0.0.50")
     };
     let (_writer, view) = world([remote], [behind(), waypoint_service()]);

@@ -1,0 +1,130 @@
+//! Workloads of one kind, understood once.
+//!
+//! The pods of a deployment differ in a handful of fields. What all the others say is converted when it is seen first;
+//! whoever says the same, byte by byte, is of that kind. Whatever is out of the ordinary is left to the long way, which
+//! names what is wrong with it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use discovery::{Addresses, Batch, Health, Instance, Kind, Locality};
+use prost::Message;
+use proto::istio::workload as wire;
+
+use crate::convert;
+use crate::wire::{Fields, Undecodable};
+
+/// The kinds of one response.
+#[derive(Default)]
+pub(super) struct Kinds {
+    /// By the encoding of what they have in common.
+    kinds: HashMap<Box<[u8]>, Kind>,
+    localities: HashMap<Box<[u8]>, Arc<Locality>>,
+    common: Vec<u8>,
+}
+
+/// The fields of a workload that are its own.
+#[derive(Default)]
+struct Own<'a> {
+    uid: &'a str,
+    name: &'a str,
+    address: Option<IpAddr>,
+    more_addresses: Vec<IpAddr>,
+    node: &'a str,
+    status: u64,
+    locality: &'a [u8],
+}
+
+impl Kinds {
+    /// Adds the workload to the batch; `false` when it takes the long way.
+    pub(super) fn upsert(&mut self, batch: &mut Batch<'_>, name: &Arc<str>, encoded: &[u8]) -> bool {
+        let Some(workload) = sole_workload(encoded) else { return false };
+        self.common.clear();
+        let Ok(Some(own)) = Own::split(workload, &mut self.common) else { return false };
+        let health = match own.status {
+            0 => Health::Healthy,
+            1 => Health::Unhealthy,
+            _ => return false,
+        };
+        if *own.uid != **name {
+            return false;
+        }
+        let Some(locality) = self.locality(batch, own.locality) else { return false };
+        let Some(kind) = self.kind(batch) else { return false };
+        let instance = Instance {
+            uid: Arc::clone(name).into(),
+            name: Arc::from(own.name),
+            addresses: own.addresses(),
+            node: batch.text(own.node),
+            locality,
+            health,
+        };
+        batch.upsert_instance(kind, instance);
+        true
+    }
+
+    fn kind(&mut self, batch: &mut Batch<'_>) -> Option<&Kind> {
+        if !self.kinds.contains_key(&*self.common) {
+            let common = wire::Workload::decode(&*self.common).ok()?;
+            // Any uid will do: each instance has its own.
+            let workload = convert::workload(wire::Workload { uid: "kind".to_owned(), ..common }).ok()?;
+            self.kinds.insert(Box::from(&*self.common), batch.kind(workload));
+        }
+        self.kinds.get(&*self.common)
+    }
+
+    fn locality(&mut self, batch: &mut Batch<'_>, encoded: &[u8]) -> Option<Arc<Locality>> {
+        if !self.localities.contains_key(encoded) {
+            let locality = convert::locality(wire::Locality::decode(encoded).ok()?);
+            self.localities.insert(Box::from(encoded), batch.locality(locality));
+        }
+        self.localities.get(encoded).cloned()
+    }
+}
+
+impl<'a> Own<'a> {
+    /// Takes the own fields out of a workload and adds the encoding of all others to `common`.
+    ///
+    /// `None` when there is something that the long way should see.
+    fn split(encoded: &'a [u8], common: &mut Vec<u8>) -> Result<Option<Self>, Undecodable> {
+        let mut own = Self::default();
+        for field in Fields::of(encoded) {
+            let field = field?;
+            match field.tag {
+                1 => own.name = field.text()?,
+                3 => match convert::ip("addresses", field.bytes()?) {
+                    Ok(address) if own.address.is_none() => own.address = Some(address),
+                    Ok(address) => own.more_addresses.push(address),
+                    Err(_malformed) => return Ok(None),
+                },
+                9 => own.node = field.text()?,
+                17 => own.status = field.number()?,
+                20 => own.uid = field.text()?,
+                // A message in two parts is one of its own.
+                24 if !own.locality.is_empty() => return Ok(None),
+                24 => own.locality = field.bytes()?,
+                _ => common.extend_from_slice(field.encoded),
+            }
+        }
+        Ok(Some(own))
+    }
+
+    fn addresses(&self) -> Addresses {
+        match (self.address, &*self.more_addresses) {
+            (Some(only), []) => only.into(),
+            (first, more) => first.into_iter().chain(more.iter().copied()).collect(),
+        }
+    }
+}
+
+/// The workload inside an `Address` in which there is nothing else.
+fn sole_workload(encoded: &[u8]) -> Option<&[u8]> {
+    let mut fields = Fields::of(encoded);
+    let field = fields.next()?.ok()?;
+    let is_sole = field.tag == 1 && fields.next().is_none();
+    field.bytes().ok().filter(|_| is_sole)
+}
+
+#[cfg(test)]
+mod tests;
