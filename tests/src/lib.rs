@@ -22,6 +22,8 @@ mod enrolment;
 #[cfg(test)]
 mod envoy;
 #[cfg(test)]
+mod generator;
+#[cfg(test)]
 mod hosts;
 #[cfg(test)]
 mod house;

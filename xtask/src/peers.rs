@@ -65,6 +65,7 @@ const PEERS: &[Peer] = &[
         used_for: "gRPC from inside pods, and a client of the certificate authority",
     },
     Peer { program: "grpc-server", source: Source::Go("peers/grpc-server"), used_for: "a gRPC server in a pod" },
+    Peer { program: "fortio-load", source: Source::Go("peers/fortio"), used_for: "a second opinion on latency" },
     Peer { program: "coredns", source: Source::Go("peers/coredns"), used_for: "the server of names outside the mesh" },
 ];
 

@@ -36,6 +36,10 @@ pub struct Outcome {
     /// without an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latencies>,
+    /// From when a request was in fact sent to the last byte of its answer, whatever its latency is; absent at saturation,
+    /// where the latency is this. It says what the server took, and nothing about what waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Summary>,
     /// How long after its intended time a request was sent whose connection was free; absent at saturation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness: Option<Summary>,

@@ -35,6 +35,8 @@ pub(crate) struct Recorder {
     failed: BTreeMap<Failure, u64>,
     late: u64,
     latency: Histogram,
+    /// Of the open loop.
+    service: Option<Histogram>,
     lateness: Option<Histogram>,
 }
 
@@ -47,6 +49,7 @@ impl Recorder {
             failed: BTreeMap::new(),
             late: 0,
             latency: Histogram::new(),
+            service: None,
             lateness: None,
         }
     }
@@ -65,6 +68,9 @@ impl Recorder {
             Ok(()) => {
                 self.answered += 1;
                 self.latency.record(now.saturating_duration_since(sent.due.unwrap_or(sent.at)));
+                if sent.due.is_some() {
+                    self.service.get_or_insert_default().record(now.saturating_duration_since(sent.at));
+                }
             }
             Err(failure) => *self.failed.entry(failure).or_default() += 1,
         }
@@ -97,6 +103,7 @@ impl Recorder {
             rate: self.answered as f64 / elapsed,
             latency: (self.answered > 0)
                 .then(|| Latencies { summary: self.latency.summary(), histogram: self.latency }),
+            service: self.service.map(|service| service.summary()),
             lateness: self.lateness.map(|lateness| lateness.summary()),
             ..Outcome::default()
         };
@@ -158,6 +165,8 @@ mod tests {
         let outcome = recorder.outcome();
         let summary = outcome.latency.expect("it was answered").summary;
         assert!((summary.max_us - 510_000.0).abs() < 1_000.0, "{summary:?}");
+        let service = outcome.service.expect("it was due");
+        assert!((service.max_us - 10_000.0).abs() < 20.0, "{service:?}");
         assert_eq!(outcome.late, 0, "a connection that waits for an answer makes nothing late");
     }
 
@@ -207,7 +216,7 @@ mod tests {
         }
         let outcome = recorder.outcome();
         assert_eq!((outcome.sent, outcome.answered), (1, 1));
-        assert_eq!(outcome.lateness, None);
+        assert_eq!((outcome.lateness, outcome.service), (None, None));
     }
 
     #[test]

@@ -60,6 +60,9 @@ fn times(outcome: &Outcome) -> Table {
     if let Some(latency) = &outcome.latency {
         row("latency", &latency.summary);
     }
+    if let Some(service) = &outcome.service {
+        row("from the send", service);
+    }
     if let Some(lateness) = &outcome.lateness {
         row("sent late by", lateness);
     }
