@@ -9,6 +9,7 @@ mod inherited;
 mod init;
 mod namespaces;
 mod one;
+mod schedule;
 mod signal;
 mod usage;
 
@@ -16,6 +17,7 @@ pub use confine::{Confinement, Mounts, Report, confine, mount_namespace_of};
 pub use inherited::inherited;
 pub use init::{Init, InitProcess};
 pub use namespaces::{NamespaceError, Namespaces, is_privileged};
+pub use schedule::{Promptness, run_promptly};
 pub use signal::{PidFd, Signal, kill, kill_group, set_parent_death};
 pub use usage::{Usage, thread_usage};
 
