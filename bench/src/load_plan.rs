@@ -80,16 +80,8 @@ fn requests(case: Case, settings: &Settings, pace: Pace) -> (Port, Kind) {
         Protocol::Grpc => (Port::Http, load::Protocol::Grpc),
         Protocol::Tcp => (Port::Bytes, load::Protocol::Tcp),
     };
-    let requests = Requests {
-        protocol,
-        connections: case.connections,
-        streams: 1,
-        pace,
-        request_bytes: settings.request,
-        response_bytes: settings.payload,
-        keep_alive: true,
-        path: "/".to_owned(),
-    };
+    let smallest = Requests::new(protocol, case.connections, pace);
+    let requests = Requests { request_bytes: settings.request, response_bytes: settings.payload, ..smallest };
     (port, Kind::Requests(requests))
 }
 

@@ -75,6 +75,11 @@ pub(crate) fn print<T: Serialize>(format: Format, value: &T, table: impl FnOnce(
     Ok(write(&text)?)
 }
 
+/// Prints `value` as one line of JSON.
+pub(crate) fn print_line(value: &impl Serialize) -> Result<()> {
+    Ok(write(&(serde_json::to_string(value)? + "\n"))?)
+}
+
 /// Writes to standard output.
 pub(crate) fn write(text: &str) -> Result<(), WriteError> {
     let mut output = io::stdout().lock();

@@ -89,7 +89,7 @@ pub(crate) fn run(args: &SniffArgs) -> Result<ExitCode> {
     let stop = stop_at_end_of_input()?;
     let mut totals = Totals::new(&args.markers);
     let mut printed = Instant::now();
-    print(&totals)?;
+    output::print_line(&totals)?;
     while !stop.load(Ordering::Relaxed) {
         if let Some(frame) = sniffer.recv(INTERVAL)?
             && let Some(segment) = frame.tcp()
@@ -98,16 +98,12 @@ pub(crate) fn run(args: &SniffArgs) -> Result<ExitCode> {
         }
         if printed.elapsed() >= INTERVAL {
             totals.dropped += u64::from(sniffer.dropped()?);
-            print(&totals)?;
+            output::print_line(&totals)?;
             printed = Instant::now();
         }
     }
-    print(&totals)?;
+    output::print_line(&totals)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn print(totals: &Totals) -> Result<()> {
-    Ok(output::write(&format!("{}\n", serde_json::to_string(totals)?))?)
 }
 
 /// A thread that reads standard input until it ends; it dies with the process.

@@ -10,7 +10,6 @@ use ::echo::{Options, Pod, Server};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use drain::Signals;
-use serde::Serialize;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
@@ -209,7 +208,7 @@ async fn serve(args: ServerArgs) -> Result<ExitCode> {
         pod,
     };
     let server = Server::bind(&options).await?;
-    line(&json!({"listening": server.addresses()}))?;
+    output::print_line(&json!({"listening": server.addresses()}))?;
     server
         .serve(async {
             signals.next().await;
@@ -232,23 +231,23 @@ async fn put_load(args: LoadArgs) -> Result<ExitCode> {
         headers: args.headers.iter().map(|text| header(text)).collect::<Result<_>>()?,
     };
     let report = load::run(&options, started, stop(&args.end)?).await?;
-    line(&report)?;
+    output::print_line(&report)?;
     Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn run_stream(args: StreamArgs) -> Result<ExitCode> {
     let options = stream::Options { to: args.to, rate: args.rate, duration: args.end.duration, banner: args.banner };
     let report = Box::pin(stream::run(&options, started, stop(&args.end)?)).await?;
-    line(&report)?;
+    output::print_line(&report)?;
     Ok(if report.whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn hold_crowd(args: CrowdArgs) -> Result<ExitCode> {
     let CrowdArgs { to, connections, timeout, end } = args;
     let options = crowd::Options { to, connections, duration: end.duration, timeout };
-    let opened = |count: usize| drop(line(&json!({"opened": count})));
+    let opened = |count: usize| drop(output::print_line(&json!({"opened": count})));
     let report = Box::pin(crowd::run(&options, started, opened, stop(&end)?)).await?;
-    line(&report)?;
+    output::print_line(&report)?;
     Ok(if report.ok == connections { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -261,11 +260,7 @@ fn header(text: &str) -> Result<(String, String)> {
 
 /// A reader that is gone is no reason not to send: the report is then lost, and the exit code is not.
 fn started(address: SocketAddr) {
-    let _ = line(&json!({"started": address}));
-}
-
-fn line(value: &impl Serialize) -> Result<()> {
-    Ok(output::write(&format!("{}\n", serde_json::to_string(value)?))?)
+    let _ = output::print_line(&json!({"started": address}));
 }
 
 /// Resolves at the end that was asked for, or when a signal comes.

@@ -98,7 +98,7 @@ async fn serve(args: &ServerArgs) -> Result<ExitCode> {
         ..Options::new(args.listen)
     };
     let server = Server::bind(&options).with_context(|| format!("cannot listen on {}", args.listen))?;
-    output::write(&format!("{}\n", json!({"listening": server.address()})))?;
+    output::print_line(&json!({"listening": server.address()}))?;
     server.serve(end).await.context("cannot serve")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -106,7 +106,7 @@ async fn serve(args: &ServerArgs) -> Result<ExitCode> {
 async fn serve_agent(listen: SocketAddr) -> Result<ExitCode> {
     let end = signalled()?;
     let agent = Agent::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    output::write(&format!("{}\n", json!({"listening": agent.address()})))?;
+    output::print_line(&json!({"listening": agent.address()}))?;
     agent.serve(end).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -35,16 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn requests(protocol: Protocol, pace: Pace) -> Kind {
-    Kind::Requests(Requests {
-        protocol,
-        connections: 16,
-        streams: 1,
-        pace,
-        request_bytes: 0,
-        response_bytes: 0,
-        keep_alive: true,
-        path: "/".to_owned(),
-    })
+    Kind::Requests(Requests::new(protocol, 16, pace))
 }
 
 fn told(outcome: &Outcome) -> String {

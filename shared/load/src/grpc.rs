@@ -3,6 +3,8 @@
 
 use bytes::{BufMut as _, BytesMut};
 
+use crate::varint;
+
 pub(crate) const PATH: &str = "/aquifer.load.v1.Load/Call";
 pub(crate) const CONTENT_TYPE: &str = "application/grpc";
 pub(crate) const STATUS: &str = "grpc-status";
@@ -16,12 +18,7 @@ pub(crate) fn write_message(buffer: &mut BytesMut, length: u32) {
     if length > 0 {
         // Field 1, of the kind that says its length.
         field.put_u8(0x0a);
-        let mut rest = length;
-        while rest >= 0x80 {
-            field.put_u8(rest.to_le_bytes()[0] | 0x80);
-            rest >>= 7;
-        }
-        field.put_u8(rest.to_le_bytes()[0]);
+        varint::write(&mut field, u64::from(length));
     }
     buffer.put_u8(0);
     buffer.put_u32(u32::try_from(field.len()).unwrap_or_default() + length);

@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::varint::{self, Malformed};
+
 /// The longest time that can be told; longer ones count as this. Longer than any plan.
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
 
@@ -95,8 +97,8 @@ impl Histogram {
         let mut last = 0;
         for bucket in self.0.iter_recorded() {
             let value = self.0.lowest_equivalent(bucket.value_iterated_to());
-            write_number(&mut bytes, value - last);
-            write_number(&mut bytes, bucket.count_at_value());
+            varint::write(&mut bytes, value - last);
+            varint::write(&mut bytes, bucket.count_at_value());
             last = value;
         }
         STANDARD_NO_PAD.encode(bytes)
@@ -111,11 +113,17 @@ impl Histogram {
         let bytes = STANDARD_NO_PAD.decode(text).map_err(|_| MalformedHistogram)?;
         let (mut histogram, mut rest, mut value) = (Self::new(), bytes.as_slice(), 0_u64);
         while !rest.is_empty() {
-            value = value.checked_add(read_number(&mut rest)?).ok_or(MalformedHistogram)?;
-            let count = read_number(&mut rest)?;
+            value = value.checked_add(varint::read(&mut rest)?).ok_or(MalformedHistogram)?;
+            let count = varint::read(&mut rest)?;
             histogram.0.record_n(value, count).map_err(|_| MalformedHistogram)?;
         }
         Ok(histogram)
+    }
+}
+
+impl From<Malformed> for MalformedHistogram {
+    fn from(_: Malformed) -> Self {
+        Self
     }
 }
 
@@ -146,32 +154,6 @@ impl<'de> Deserialize<'de> for Histogram {
 /// Zero is none of the values that a histogram tells apart.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1)
-}
-
-fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number.to_le_bytes()[0]);
-}
-
-fn read_number(bytes: &mut &[u8]) -> Result<u64, MalformedHistogram> {
-    let mut number = 0;
-    // Ten groups of seven bits hold every number of 64.
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first().ok_or(MalformedHistogram)?;
-        *bytes = rest;
-        let group = u64::from(byte & 0x7f);
-        if (group << shift) >> shift != group {
-            return Err(MalformedHistogram);
-        }
-        number |= group << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(MalformedHistogram)
 }
 
 #[cfg(test)]

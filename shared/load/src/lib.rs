@@ -23,6 +23,7 @@ mod schedule;
 pub mod server;
 mod timer;
 mod usage;
+mod varint;
 mod watchdog;
 
 pub use histogram::{Histogram, MalformedHistogram, Summary};

@@ -205,6 +205,20 @@ impl Plan {
 }
 
 impl Requests {
+    /// The smallest requests that the protocol has, one at a time on connections that are kept.
+    pub fn new(protocol: Protocol, connections: u16, pace: Pace) -> Self {
+        Self {
+            protocol,
+            connections,
+            streams: one(),
+            pace,
+            request_bytes: 0,
+            response_bytes: 0,
+            keep_alive: yes(),
+            path: root(),
+        }
+    }
+
     pub(crate) fn method(&self) -> &'static str {
         if self.request_bytes > 0 { "POST" } else { "GET" }
     }
@@ -245,16 +259,8 @@ impl Requests {
 impl Connections {
     /// The same as requests of HTTP.
     pub(crate) fn requests(&self) -> Requests {
-        Requests {
-            protocol: self.protocol,
-            connections: self.in_flight,
-            streams: 1,
-            pace: self.pace,
-            request_bytes: 0,
-            response_bytes: 1,
-            keep_alive: false,
-            path: root(),
-        }
+        let kept = Requests::new(self.protocol, self.in_flight, self.pace);
+        Requests { response_bytes: 1, keep_alive: false, ..kept }
     }
 
     fn check(&self) -> Result<(), PlanError> {

@@ -78,17 +78,7 @@ pub async fn run(
     let mut report = Report { target: address.to_string(), opened: held.len(), ..Report::default() };
     report.opening_seconds = begun.elapsed().as_secs_f64();
     opened(held.len());
-    let duration = options.duration;
-    let over = async {
-        match duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = stop => {}
-        () = over => {}
-    }
+    super::ended(options.duration, stop).await;
     let again = Instant::now();
     let closing = held.into_iter().map(|held| limited(options.timeout, "again", close(held)));
     report.ok = all(closing, &mut failures, begun).await.len();

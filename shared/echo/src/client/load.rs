@@ -89,20 +89,12 @@ pub async fn run(
     let start = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / options.rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let end = async {
-        match options.duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    };
-    let mut end = std::pin::pin!(end);
-    let mut stop = std::pin::pin!(stop);
+    let mut end = std::pin::pin!(super::ended(options.duration, stop));
     let mut requests = JoinSet::new();
     let mut tally = Tally::new(start);
     loop {
         tokio::select! {
             biased;
-            () = &mut stop => break,
             () = &mut end => break,
             Some(outcome) = requests.join_next() => tally.take(outcome),
             _ = ticks.tick() => {

@@ -84,21 +84,8 @@ pub async fn run(
             .map_err(failed)?;
     }
     started(address);
-    let duration = options.duration;
-    let over = async {
-        match duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    };
-    let end = async {
-        tokio::select! {
-            () = stop => {}
-            () = over => {}
-        }
-    };
     let begun = Instant::now();
-    let mut report = exchange(stream, options.rate, end).await;
+    let mut report = exchange(stream, options.rate, super::ended(options.duration, stop)).await;
     report.target = address.to_string();
     report.local = local;
     report.seconds = begun.elapsed().as_secs_f64();

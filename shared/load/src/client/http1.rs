@@ -15,7 +15,7 @@ use crate::outcome::Failure;
 use crate::plan::Requests;
 
 /// Bytes of an answer's head at most, and bytes that are read at a time.
-const BUFFER: usize = 16 << 10;
+const BUFFER: usize = 64 << 10;
 
 /// Headers of an answer at most.
 const MOST_HEADERS: usize = 64;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use load::{
-    Bulk, Connections, Direction, Failure, Idle, Kind, LoadError, Mixed, Outcome, Pace, Phase, Protocol, Run, run,
-    start,
+    Bulk, Connections, Direction, Failure, Idle, Kind, LoadError, Mixed, Outcome, Pace, Phase, Protocol, Requests, Run,
+    run, start,
 };
 
-use super::support::{fixed, plan, requests, serve, serve_with, within};
+use super::support::{fixed, plan, serve, serve_with, within};
 
 fn answered_all(outcome: &Outcome) {
     assert!(outcome.answered > 0, "{outcome:?}");
@@ -20,7 +20,7 @@ async fn every_protocol_carries_bodies_of_any_size_both_ways() {
     let server = serve();
     for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Grpc, Protocol::Tcp] {
         for (request_bytes, response_bytes) in [(0, 0), (1, 5_000), (300_000, 2_000_000)] {
-            let mut kind = requests(protocol, 3, Pace::Saturation);
+            let mut kind = Requests::new(protocol, 3, Pace::Saturation);
             (kind.request_bytes, kind.response_bytes) = (request_bytes, response_bytes);
             let outcome = within(run(&plan(server.address, 400, Kind::Requests(kind)))).await.unwrap();
             answered_all(&outcome);
@@ -33,7 +33,7 @@ async fn every_protocol_carries_bodies_of_any_size_both_ways() {
 async fn requests_share_a_connection_of_http2() {
     // A third connection would wait for ever.
     let server = serve_with(|options| (options.max_connections, options.delay) = (2, Duration::from_millis(20)));
-    let mut kind = requests(Protocol::Grpc, 2, Pace::Saturation);
+    let mut kind = Requests::new(Protocol::Grpc, 2, Pace::Saturation);
     kind.streams = 10;
     let outcome = within(run(&plan(server.address, 1_000, Kind::Requests(kind)))).await.unwrap();
     answered_all(&outcome);
@@ -45,7 +45,7 @@ async fn requests_share_a_connection_of_http2() {
 async fn a_fixed_rate_sends_what_is_due_and_nothing_else() {
     let server = serve();
     for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Grpc, Protocol::Tcp] {
-        let kind = Kind::Requests(requests(protocol, 4, Pace::Fixed { rate: 200.0 }));
+        let kind = Kind::Requests(Requests::new(protocol, 4, Pace::Fixed { rate: 200.0 }));
         let mut plan = plan(server.address, 500, kind);
         plan.warm_up_ms = 200;
         let outcome = within(run(&plan)).await.unwrap();
@@ -64,7 +64,7 @@ async fn connections_are_made_anew_and_closed_by_the_server() {
         answered_all(&outcome);
     }
     for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Tcp] {
-        let mut kind = requests(protocol, 4, Pace::Fixed { rate: 100.0 });
+        let mut kind = Requests::new(protocol, 4, Pace::Fixed { rate: 100.0 });
         kind.keep_alive = false;
         let outcome = within(run(&plan(server.address, 500, Kind::Requests(kind)))).await.unwrap();
         answered_all(&outcome);
@@ -104,7 +104,7 @@ async fn bulk_that_breaks_is_no_measurement() {
 async fn requests_are_measured_beside_bulk_streams() {
     let server = serve();
     let bulk = Bulk { streams: 1, direction: Direction::Download };
-    let requests = requests(Protocol::Http1, 4, Pace::Fixed { rate: 100.0 });
+    let requests = Requests::new(Protocol::Http1, 4, Pace::Fixed { rate: 100.0 });
     let outcome = within(run(&plan(server.address, 500, Kind::Mixed(Mixed { requests, bulk })))).await.unwrap();
     assert_eq!(outcome.answered, 50, "{outcome:?}");
     assert!(outcome.bulk.unwrap().bytes > 1 << 20, "{outcome:?}");
@@ -144,12 +144,12 @@ async fn nobody_at_the_target_is_told_at_once() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let kinds = [
         fixed(4, 100.0),
-        Kind::Requests(requests(Protocol::Http2, 2, Pace::Saturation)),
+        Kind::Requests(Requests::new(Protocol::Http2, 2, Pace::Saturation)),
         Kind::Connections(Connections { protocol: Protocol::Tcp, in_flight: 4, pace: Pace::Saturation }),
         Kind::Bulk(Bulk { streams: 1, direction: Direction::Upload }),
         Kind::Idle(Idle { connections: 2 }),
         Kind::Mixed(Mixed {
-            requests: requests(Protocol::Tcp, 1, Pace::Saturation),
+            requests: Requests::new(Protocol::Tcp, 1, Pace::Saturation),
             bulk: Bulk { streams: 1, direction: Direction::Upload },
         }),
     ];
@@ -164,7 +164,7 @@ async fn nobody_at_the_target_is_told_at_once() {
 async fn a_run_that_is_told_to_stop_stops() {
     let server = serve();
     let bulk = Bulk { streams: 1, direction: Direction::Download };
-    let mixed = Mixed { requests: requests(Protocol::Http1, 1, Pace::Saturation), bulk };
+    let mixed = Mixed { requests: Requests::new(Protocol::Http1, 1, Pace::Saturation), bulk };
     for kind in [fixed(4, 100.0), Kind::Mixed(mixed)] {
         let run = start(plan(server.address, 600_000, kind)).unwrap();
         within(run.progress().wait_for(|progress| progress.phase == Phase::Measuring)).await.unwrap();
@@ -189,7 +189,7 @@ async fn several_threads_serve_and_hold_answers_back() {
     let delay = Duration::from_millis(5);
     let server = serve_with(|options| (options.threads, options.delay) = (2, delay));
     for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Tcp] {
-        let kind = Kind::Requests(requests(protocol, 8, Pace::Fixed { rate: 100.0 }));
+        let kind = Kind::Requests(Requests::new(protocol, 8, Pace::Fixed { rate: 100.0 }));
         let outcome = within(run(&plan(server.address, 500, kind))).await.unwrap();
         answered_all(&outcome);
         assert!(outcome.latency.unwrap().summary.min_us >= 5_000.0);

@@ -38,21 +38,8 @@ pub(crate) fn plan(target: SocketAddr, millis: u64, kind: Kind) -> Plan {
     Plan { target, kind, warm_up_ms: 0, duration_ms: millis, timeout_ms: 10_000 }
 }
 
-pub(crate) fn requests(protocol: Protocol, connections: u16, pace: Pace) -> Requests {
-    Requests {
-        protocol,
-        connections,
-        streams: 1,
-        pace,
-        request_bytes: 0,
-        response_bytes: 0,
-        keep_alive: true,
-        path: "/".to_owned(),
-    }
-}
-
 pub(crate) fn fixed(connections: u16, rate: f64) -> Kind {
-    Kind::Requests(requests(Protocol::Http1, connections, Pace::Fixed { rate }))
+    Kind::Requests(Requests::new(Protocol::Http1, connections, Pace::Fixed { rate }))
 }
 
 /// What `work` makes, in time.
