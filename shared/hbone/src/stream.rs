@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ::io::Duplex;
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -83,6 +84,18 @@ impl Stream {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream").field("read", &self.read).field("write", &self.write).finish()
+    }
+}
+
+impl Duplex for Stream {
+    const OWNS_BYTES: bool = true;
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.read.poll_chunk(cx).map_ok(Option::unwrap_or_default)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<usize>> {
+        self.write.poll_send(cx, bytes)
     }
 }
 

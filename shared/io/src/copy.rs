@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
+use crate::Duplex;
 use crate::direction::{Failure, Transfer};
 
 /// How long the other direction may go on after one could no longer be written.
@@ -128,7 +128,8 @@ impl Counters {
 /// Nothing here times out; callers that drain or re-authorise drop the future.
 /// Bytes are counted when they are written.
 ///
-/// A connection that moves no bytes holds no buffer; one whose peer reads slowly holds at most 64 KiB per direction.
+/// A connection that moves no bytes holds no buffer; one whose peer reads slowly holds at most 60 KiB per direction, or
+/// what the stream that it came from had in one piece.
 ///
 /// # Errors
 /// The first failure. A failed read ends both directions at once. A failed write or shutdown stops that direction, and
@@ -137,8 +138,8 @@ impl Counters {
 /// reset. Pass `&mut` references to keep them.
 pub async fn copy_bidirectional<D, U>(mut downstream: D, mut upstream: U, counters: &Counters) -> Result<(), CopyError>
 where
-    D: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    D: Duplex,
+    U: Duplex,
 {
     let mut copy = Copy { to_upstream: Transfer::new(), to_downstream: Transfer::new(), first: None, aftermath: None };
     poll_fn(|context| copy.poll(context, &mut downstream, &mut upstream, counters)).await
@@ -162,8 +163,8 @@ impl Copy {
         counters: &Counters,
     ) -> Poll<Result<(), CopyError>>
     where
-        D: AsyncRead + AsyncWrite + Unpin,
-        U: AsyncRead + AsyncWrite + Unpin,
+        D: Duplex,
+        U: Duplex,
     {
         if let Poll::Ready(Err(failure)) = self.to_upstream.poll(context, downstream, upstream, &counters.to_upstream) {
             self.fail(Direction::ToUpstream, failure);

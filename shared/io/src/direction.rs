@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
 use crate::copy::Operation;
-use crate::scratch;
+use crate::{Duplex, scratch};
 
 /// How many buffers one poll may move before it lets other tasks run; 1 MiB keeps a poll well below a millisecond.
 const ROUNDS_PER_POLL: usize = 16;
+
+/// From how many bytes at a time on a stream counts as a bulk transfer.
+const LARGE: usize = scratch::SIZE / 2;
 
 /// Which operation failed, and how.
 pub(crate) type Failure = (Operation, io::Error);
@@ -32,16 +35,19 @@ enum Phase {
 ///
 /// Bytes live in the thread's scratch buffer; only what the writer did not take at once is kept, until it has taken it.
 /// An idle direction therefore owns no buffer at all.
+/// Where one of the two streams has its bytes in memory of their own, that changes hands: always if it is the reader, and
+/// if it is the writer once a read has been large, since a small one would take much memory for few bytes.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     phase: Phase,
     rest: Bytes,
     is_unflushed: bool,
+    was_large: bool,
 }
 
 impl Transfer {
     pub(crate) fn new() -> Self {
-        Self { phase: Phase::Copying, rest: Bytes::new(), is_unflushed: false }
+        Self { phase: Phase::Copying, rest: Bytes::new(), is_unflushed: false, was_large: false }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -63,8 +69,8 @@ impl Transfer {
         written: &AtomicU64,
     ) -> Poll<Result<(), Failure>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Duplex,
+        W: Duplex,
     {
         let result = match self.phase {
             Phase::Copying => ready!(self.poll_copy(context, reader, writer, written)),
@@ -88,25 +94,12 @@ impl Transfer {
         written: &AtomicU64,
     ) -> Poll<Result<(), Failure>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Duplex,
+        W: Duplex,
     {
         for _ in 0..ROUNDS_PER_POLL {
             ready!(self.poll_rest(context, writer, written))?;
-            let step = scratch::with(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                match Pin::new(&mut *reader).poll_read(context, &mut buffer) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Err(error)) => {
-                        // The last chance of what a buffering writer holds back; the failure does not wait for it.
-                        let _ = Pin::new(&mut *writer).poll_flush(context);
-                        Poll::Ready(Err((Operation::Read, error)))
-                    }
-                    Poll::Ready(Ok(())) if buffer.filled().is_empty() => Poll::Ready(Ok(false)),
-                    Poll::Ready(Ok(())) => Poll::Ready(self.write(context, writer, written, buffer.filled())),
-                }
-            });
-            match step {
+            match self.poll_step(context, reader, writer, written) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false)) => {
                     self.phase = Phase::Ending;
@@ -126,73 +119,93 @@ impl Transfer {
         Poll::Pending
     }
 
-    /// Offers freshly read bytes to the writer and keeps what it does not take; always `true`.
-    fn write<W: AsyncWrite + Unpin>(
+    /// Reads once, and offers that to the writer or keeps it; false at the end.
+    fn poll_step<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        written: &AtomicU64,
+    ) -> Poll<Result<bool, Failure>>
+    where
+        R: Duplex,
+        W: Duplex,
+    {
+        let failed = |error, writer: &mut W, context: &mut Context<'_>| {
+            // The last chance of what a buffering writer holds back; the failure does not wait for it.
+            let _ = Pin::new(writer).poll_flush(context);
+            (Operation::Read, error)
+        };
+        if R::OWNS_BYTES || (W::OWNS_BYTES && self.was_large) {
+            let received = ready!(reader.poll_receive(context));
+            self.rest = received.map_err(|error| failed(error, writer, context))?;
+            self.was_large = self.rest.len() >= LARGE;
+            return Poll::Ready(Ok(!self.rest.is_empty()));
+        }
+        scratch::with(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            let received = ready!(Pin::new(reader).poll_read(context, &mut buffer));
+            received.map_err(|error| failed(error, writer, context))?;
+            let bytes = buffer.filled();
+            self.was_large = bytes.len() >= LARGE;
+            self.write(context, writer, written, bytes)?;
+            Poll::Ready(Ok(!bytes.is_empty()))
+        })
+    }
+
+    /// Offers freshly read bytes to the writer and keeps what it does not take.
+    fn write<W: Duplex>(
         &mut self,
         context: &mut Context<'_>,
         writer: &mut W,
         written: &AtomicU64,
         mut bytes: &[u8],
-    ) -> Result<bool, Failure> {
+    ) -> Result<(), Failure> {
         while !bytes.is_empty() {
-            match self.poll_write(context, writer, written, bytes) {
-                Poll::Ready(count) => bytes.advance(count?),
+            match Pin::new(&mut *writer).poll_write(context, bytes) {
+                Poll::Ready(count) => bytes.advance(self.count(count, written)?.min(bytes.len())),
                 Poll::Pending => {
                     self.rest = Bytes::copy_from_slice(bytes);
                     break;
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Writes what was kept, and gives its memory back.
-    fn poll_rest<W: AsyncWrite + Unpin>(
+    fn poll_rest<W: Duplex>(
         &mut self,
         context: &mut Context<'_>,
         writer: &mut W,
         written: &AtomicU64,
     ) -> Poll<Result<(), Failure>> {
         while self.rest.has_remaining() {
-            let rest = self.rest.clone();
-            let count = ready!(self.poll_write(context, writer, written, &rest))?;
-            self.rest.advance(count);
-            if !self.rest.has_remaining() {
-                self.rest = Bytes::new();
-            }
+            let count = ready!(writer.poll_send(context, &mut self.rest));
+            self.count(count, written)?;
         }
+        self.rest = Bytes::new();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write<W: AsyncWrite + Unpin>(
-        &mut self,
-        context: &mut Context<'_>,
-        writer: &mut W,
-        written: &AtomicU64,
-        bytes: &[u8],
-    ) -> Poll<Result<usize, Failure>> {
-        let count = ready!(Pin::new(writer).poll_write(context, bytes))
-            .and_then(
-                |count| if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count.min(bytes.len())) },
-            )
+    /// Notes what was written.
+    fn count(&mut self, written: io::Result<usize>, counter: &AtomicU64) -> Result<usize, Failure> {
+        let count = written
+            .and_then(|count| if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) })
             .map_err(|error| (Operation::Write, error))?;
         self.is_unflushed = true;
-        written.fetch_add(count as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(count))
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
     }
 
-    fn poll_flush<W: AsyncWrite + Unpin>(
-        &mut self,
-        context: &mut Context<'_>,
-        writer: &mut W,
-    ) -> Poll<Result<(), Failure>> {
+    fn poll_flush<W: Duplex>(&mut self, context: &mut Context<'_>, writer: &mut W) -> Poll<Result<(), Failure>> {
         ready!(Pin::new(writer).poll_flush(context)).map_err(|error| (Operation::Write, error))?;
         self.is_unflushed = false;
         Poll::Ready(Ok(()))
     }
 
     /// Writes what is left and passes the end on.
-    fn poll_end<W: AsyncWrite + Unpin>(
+    fn poll_end<W: Duplex>(
         &mut self,
         context: &mut Context<'_>,
         writer: &mut W,

@@ -2,15 +2,17 @@
 //!
 //! [`copy_bidirectional`] joins a downstream and an upstream until both directions have ended; [`Prefixed`] puts bytes
 //! that were read ahead in front of the stream again, and [`ProxyHeader`] is what goes in front of one to say who connects.
-//! The crate refuses to know TLS, HBONE and sockets: anything that is `AsyncRead + AsyncWrite` will do.
+//! The crate refuses to know TLS, HBONE and sockets: anything that is [`Duplex`] will do.
 //! Its main function is [`copy_bidirectional`].
 
 mod copy;
 mod direction;
+mod duplex;
 mod prefixed;
 mod proxy_header;
 mod scratch;
 
 pub use copy::{CopyError, Counters, Direction, Operation, Side, copy_bidirectional};
+pub use duplex::Duplex;
 pub use prefixed::Prefixed;
 pub use proxy_header::ProxyHeader;

@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
@@ -147,12 +147,10 @@ async fn real_sockets_carry_megabytes_both_ways_with_half_close() {
 /// Always readable, never ending; takes everything.
 struct Hose;
 
+impl Duplex for Hose {}
+
 impl AsyncRead for Hose {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, _context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         buffer.initialize_unfilled();
         buffer.set_filled(buffer.capacity());
         Poll::Ready(Ok(()))

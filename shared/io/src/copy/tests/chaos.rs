@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use proptest::prelude::*;
-use tokio::io::ReadBuf;
-
 use super::*;
+use proptest::prelude::*;
 
 /// A cheap generator; the seed comes from proptest, so that failures shrink.
 #[derive(Debug, Clone)]
@@ -27,7 +25,7 @@ struct Seen {
     has_violation: bool,
 }
 
-struct Chaos {
+struct Chaos<const OWNS_BYTES: bool> {
     dice: Dice,
     /// What the peer says, last first: each part only after it has seen so many of our bytes.
     parts: Vec<(usize, Vec<u8>)>,
@@ -35,7 +33,7 @@ struct Chaos {
     has_ended: bool,
 }
 
-impl Chaos {
+impl<const OWNS_BYTES: bool> Chaos<OWNS_BYTES> {
     fn new(seed: u64, mut parts: Vec<(usize, Vec<u8>)>) -> (Self, Arc<Mutex<Seen>>) {
         let seen = Arc::new(Mutex::new(Seen::default()));
         parts.reverse();
@@ -52,7 +50,11 @@ impl Chaos {
     }
 }
 
-impl AsyncRead for Chaos {
+impl<const OWNS_BYTES: bool> Duplex for Chaos<OWNS_BYTES> {
+    const OWNS_BYTES: bool = OWNS_BYTES;
+}
+
+impl<const OWNS_BYTES: bool> AsyncRead for Chaos<OWNS_BYTES> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -82,7 +84,7 @@ impl AsyncRead for Chaos {
     }
 }
 
-impl AsyncWrite for Chaos {
+impl<const OWNS_BYTES: bool> AsyncWrite for Chaos<OWNS_BYTES> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.pends(context) {
             return Poll::Pending;
@@ -136,31 +138,46 @@ fn all(parts: &[(usize, Vec<u8>)]) -> Vec<u8> {
     parts.iter().flat_map(|(_, part)| part.clone()).collect()
 }
 
+/// Carries a conversation to its end.
+fn carry<const DOWN: bool, const UP: bool>(
+    [client, server]: [Vec<(usize, Vec<u8>)>; 2],
+    seeds: (u64, u64),
+) -> Result<(), TestCaseError> {
+    let (to_upstream, to_downstream) = (all(&client), all(&server));
+    let (downstream, client) = Chaos::<DOWN>::new(seeds.0, client);
+    let (upstream, server) = Chaos::<UP>::new(seeds.1, server);
+    let counters = Counters::new();
+    let mut copy = Box::pin(copy_bidirectional(downstream, upstream, &counters));
+    let mut context = Context::from_waker(Waker::noop());
+    let result = (0..100_000).find_map(|_| match copy.as_mut().poll(&mut context) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    });
+    prop_assert!(matches!(result, Some(Ok(()))), "{:?}", result);
+    let (client, server) = (client.lock().unwrap(), server.lock().unwrap());
+    prop_assert!(server.arrived == to_upstream && client.arrived == to_downstream);
+    prop_assert_eq!((server.shutdowns, client.shutdowns), (1, 1));
+    prop_assert!(!server.has_violation && !client.has_violation);
+    prop_assert_eq!(counters.to_upstream(), to_upstream.len() as u64);
+    prop_assert_eq!(counters.to_downstream(), to_downstream.len() as u64);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn every_byte_and_every_end_arrives_once_and_in_order(
         turns in proptest::collection::vec((part(), part()), 0..5),
         is_polite in any::<bool>(),
+        owners in any::<(bool, bool)>(),
         seeds in any::<(u64, u64)>(),
     ) {
-        let [client, server] = conversation(&turns, is_polite);
-        let (to_upstream, to_downstream) = (all(&client), all(&server));
-        let (downstream, client) = Chaos::new(seeds.0, client);
-        let (upstream, server) = Chaos::new(seeds.1, server);
-        let counters = Counters::new();
-        let mut copy = Box::pin(copy_bidirectional(downstream, upstream, &counters));
-        let mut context = Context::from_waker(Waker::noop());
-        let result = (0..100_000).find_map(|_| match copy.as_mut().poll(&mut context) {
-            Poll::Ready(result) => Some(result),
-            Poll::Pending => None,
-        });
-        prop_assert!(matches!(result, Some(Ok(()))), "{:?}", result);
-        let (client, server) = (client.lock().unwrap(), server.lock().unwrap());
-        prop_assert!(server.arrived == to_upstream && client.arrived == to_downstream);
-        prop_assert_eq!((server.shutdowns, client.shutdowns), (1, 1));
-        prop_assert!(!server.has_violation && !client.has_violation);
-        prop_assert_eq!(counters.to_upstream(), to_upstream.len() as u64);
-        prop_assert_eq!(counters.to_downstream(), to_downstream.len() as u64);
+        let parts = conversation(&turns, is_polite);
+        match owners {
+            (false, false) => carry::<false, false>(parts, seeds)?,
+            (false, true) => carry::<false, true>(parts, seeds)?,
+            (true, false) => carry::<true, false>(parts, seeds)?,
+            (true, true) => carry::<true, true>(parts, seeds)?,
+        }
     }
 }

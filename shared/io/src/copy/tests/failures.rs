@@ -18,11 +18,13 @@ struct Log {
     is_shut_down: bool,
 }
 
+impl Duplex for Scripted {}
+
 impl AsyncRead for Scripted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.reads.is_empty() {
             return Poll::Pending;

@@ -1,0 +1,55 @@
+//! What a copy asks of its two streams.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
+
+use crate::scratch;
+
+/// A byte stream in both directions.
+///
+/// Streams that hold their bytes in memory of their own anyway hand it over instead of having it copied.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
+    /// Whether bytes come and go in memory of their own.
+    const OWNS_BYTES: bool = false;
+
+    /// Polls for bytes in memory of their own; empty at the end.
+    ///
+    /// # Errors
+    /// As for reading.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let mut bytes = BytesMut::with_capacity(scratch::SIZE);
+        ready!(poll_read_buf(Pin::new(self), cx, &mut bytes))?;
+        Poll::Ready(Ok(bytes.freeze()))
+    }
+
+    /// Polls until some of `bytes` could be sent, takes that off its front, and tells how much it was.
+    ///
+    /// # Errors
+    /// As for writing.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(self).poll_write(cx, bytes))?.min(bytes.len());
+        bytes.advance(count);
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl Duplex for tokio::net::TcpStream {}
+
+impl Duplex for tokio::io::DuplexStream {}
+
+impl<T: Duplex> Duplex for &mut T {
+    const OWNS_BYTES: bool = T::OWNS_BYTES;
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        (**self).poll_receive(cx)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<usize>> {
+        (**self).poll_send(cx, bytes)
+    }
+}
