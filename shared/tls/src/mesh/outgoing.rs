@@ -10,8 +10,14 @@ use tokio::io::AsyncWrite;
 use super::buffers::{Buffer, SIZE};
 use super::record::{HEADER, LARGEST_PLAINTEXT, Sealer, TRAILER};
 
-/// Kept free for what the connection itself has to say.
-const RESERVE: usize = 256;
+/// How much is sent at a time: what leaves in one piece.
+///
+/// The kernel carries 64 KiB with headers, rounded down to whole segments: at least this much for segments of up to
+/// 8,948 bytes (jumbo frames). A little more would cost a second way through the network stack.
+const SENT: usize = 61 * 1024;
+
+/// Room for what the connection itself has to say.
+const _: () = assert!(SENT + 256 < SIZE, "what is sent fits into a buffer");
 
 /// The sending direction; a connection whose peer has taken everything owns no buffer.
 ///
@@ -44,7 +50,7 @@ impl Outgoing {
 
     /// Takes what there is room for; how much.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
-        self.fill(bytes, SIZE - RESERVE)
+        self.fill(bytes, SENT)
     }
 
     /// Says something of the connection itself, behind what was written; false when there is no room for it now.
