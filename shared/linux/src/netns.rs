@@ -1,5 +1,6 @@
 //! Network namespaces as values: make one, open one, run a closure inside it, keep it alive by a path.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,11 @@ use crate::error::Named;
 
 /// The calling thread's own network namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
+
+thread_local! {
+    /// Where the thread is, once it has asked: nothing but [`NetNs::run`] moves a thread that goes on running Rust.
+    static PLACE: RefCell<Option<NetNs>> = const { RefCell::new(None) };
+}
 
 /// A network namespace, kept alive by an open file; clones share the file.
 #[derive(Debug, Clone)]
@@ -100,13 +106,18 @@ impl NetNs {
     /// When the namespace cannot be entered, which needs `CAP_SYS_ADMIN` in the user namespace that owns it and in the
     /// caller's own; `f` has not run then.
     pub fn run<T>(&self, f: impl FnOnce() -> T) -> io::Result<T> {
-        let before = Self::current()?;
-        setns(&self.file, CloneFlags::CLONE_NEWNET).named(|| "entering a network namespace".into())?;
+        let before = PLACE.take().map_or_else(Self::current, Ok)?;
+        if let Err(error) = setns(&self.file, CloneFlags::CLONE_NEWNET) {
+            PLACE.set(Some(before));
+            return Err(error).named(|| "entering a network namespace".into());
+        }
+        PLACE.set(Some(self.clone()));
         let outcome = catch_unwind(AssertUnwindSafe(f));
         if let Err(error) = setns(&before.file, CloneFlags::CLONE_NEWNET) {
             tracing::error!(%error, "cannot leave a network namespace; aborting");
             std::process::abort();
         }
+        PLACE.set(Some(before));
         Ok(outcome.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
