@@ -94,9 +94,10 @@ pub fn pod_table(families: &[FamilyRules], capture: &Capture, lookups: &[FamilyR
         nat_prerouting(prerouting_rules(families, capture)),
         nat_output(output_rules(families, lookups)),
     ];
-    if !lookups.is_empty() {
-        table.chains.extend(zone_chains());
-    }
+    // A virtual machine's own connections to the port of tunnels are redirected, and so have to be tracked.
+    let tunnels = if capture.virtual_interfaces.is_empty() { tunnel_rules() } else { Default::default() };
+    let zones = if lookups.is_empty() { Default::default() } else { zone_rules() };
+    table.chains.extend(track_chains([tunnels, zones]));
     table
 }
 
@@ -112,8 +113,8 @@ pub fn leaving_table() -> Table {
     };
     let mut table = Table::new(Family::Inet, POD_TABLE);
     table.chains = vec![mark_prerouting(), mark_output(), nat_prerouting(vec![keep()]), nat_output(vec![keep()])];
-    // Answers to lookups that the proxy still forwards.
-    table.chains.extend(zone_chains());
+    // With answers to lookups that the proxy still forwards.
+    table.chains.extend(track_chains([zone_rules()]));
     table
 }
 
@@ -147,6 +148,8 @@ fn mark_prerouting() -> Chain {
     let remember = rule(
         [
             Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK },
+            // Not what ztunnel answers on connections of others: those need no way back.
+            Statement::CtState(CtState::NEW),
             Statement::Counter,
             Statement::UpdateCtMark { keep: !MARK_MASK, value: CONNECTION_MARK },
         ],
@@ -289,7 +292,35 @@ fn lookup_rules(families: &[FamilyRules]) -> Vec<Rule> {
     [datagrams, streams].into_iter().flat_map(of).collect()
 }
 
-fn zone_chains() -> [Chain; 2] {
+/// What is tracked apart, and what not at all: rules for arriving packets, and for leaving ones.
+fn track_chains<const N: usize>(rules: [(Vec<Rule>, Vec<Rule>); N]) -> Vec<Chain> {
+    let (arriving, leaving): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
+    let chain = |hook, name, rules: Vec<Vec<Rule>>| {
+        let rules = rules.concat();
+        (!rules.is_empty()).then(|| Chain::at(Base::new(ChainKind::Filter, hook, RAW), name, rules))
+    };
+    let arriving = chain(Hook::Prerouting, "track-prerouting", arriving);
+    arriving.into_iter().chain(chain(Hook::Output, "track-output", leaving)).collect()
+}
+
+/// Tunnels are never translated, and carry most of the traffic: tracking them would cost every packet a look-up.
+///
+/// An application that connects to the port itself is redirected, which needs tracking: its packets have no mark, and
+/// the answers to them are part of a connection by the time they get here.
+fn tunnel_rules() -> (Vec<Rule>, Vec<Rule>) {
+    let comment = "tunnels between proxies are not tracked";
+    let from_proxy = || Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK };
+    type Match = fn(Transport, Relation, u16) -> Statement;
+    let [to, from]: [Match; 2] = [Statement::DestinationPort, Statement::SourcePort];
+    let port = |side: Match| side(Transport::Tcp, Relation::Equal, INBOUND_HBONE_PORT);
+    let arriving = [to, from].map(|side| rule([port(side), Statement::Counter, Statement::NoTrack], comment));
+    let leaving =
+        [to, from].map(|side| rule([port(side), from_proxy(), Statement::Counter, Statement::NoTrack], comment));
+    (arriving.into(), leaving.into())
+}
+
+/// The proxy's own lookups, apart from the pod's: answers to them, and they themselves.
+fn zone_rules() -> (Vec<Rule>, Vec<Rule>) {
     let query = rule(
         [
             Statement::DestinationPort(Transport::Udp, Relation::Equal, DNS_PORT),
@@ -308,10 +339,7 @@ fn zone_chains() -> [Chain; 2] {
         ],
         "and so are the answers to them",
     );
-    [
-        Chain::at(Base::new(ChainKind::Filter, Hook::Prerouting, RAW), "zone-prerouting", [answer]),
-        Chain::at(Base::new(ChainKind::Filter, Hook::Output, RAW), "zone-output", [query]),
-    ]
+    (vec![answer], vec![query])
 }
 
 /// Redirecting a later segment would pull a connection that existed before into the proxy, which resets it.

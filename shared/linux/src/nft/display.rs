@@ -182,6 +182,7 @@ impl Display for Statement {
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
             Self::DnatTo(to) => write!(f, "dnat to {to}"),
             Self::SnatTo(to) => write!(f, "snat to {to}"),
+            Self::NoTrack => write!(f, "notrack"),
             Self::Masquerade => write!(f, "masquerade"),
             Self::Accept => write!(f, "accept"),
             Self::Drop => write!(f, "drop"),

@@ -144,6 +144,7 @@ fn write_action(writer: &mut Writer, known: &Known, statement: &Statement) -> io
             known.check_network(family_of(*to))?;
             translate(writer, libc::NFT_NAT_SNAT, *to, None);
         }
+        Statement::NoTrack => expression(writer, "notrack", |_| {}),
         Statement::Masquerade => expression(writer, "masq", |_| {}),
         Statement::Accept => verdict(writer, libc::NF_ACCEPT, None),
         Statement::Drop => verdict(writer, libc::NF_DROP, None),

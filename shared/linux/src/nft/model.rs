@@ -242,6 +242,8 @@ pub enum Statement {
         /// The one that matches.
         value: u32,
     },
+    /// `notrack`: the packet belongs to no connection that is tracked; to be said before tracking, at priority `raw`.
+    NoTrack,
     /// `counter`
     Counter,
     /// `meta mark set value`
