@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use linux::NetNs;
-use linux::socket::ListenOptions;
+use linux::socket::{ListenOptions, Tuning};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -92,7 +92,7 @@ pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, manner:
         mark: Some(settings.mark),
         backlog: BACKLOG,
         transparent: settings.keeps_source,
-        only_v6: false,
+        ..ListenOptions::default()
     };
     let workers = if settings.reuse_port { workers } else { 1 };
     let places = Role::ALWAYS.map(|role| Place::Port(role.port()));
@@ -125,6 +125,12 @@ pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, manner:
 }
 
 fn open_role(role: Role, settings: &Settings, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
+    let accepted = Tuning {
+        keepalive: settings.keepalive.filter(|_| role != Role::Hbone),
+        no_delay: true,
+        is_local: matches!(role, Role::Outbound | Role::Socks),
+    };
+    let options = &ListenOptions { accepted, ..options.clone() };
     match role {
         Role::Socks => {
             // Nobody but the pod itself; and what comes from there is not redirected.
@@ -226,10 +232,6 @@ fn accept_waiting(lane: &Arc<Lane>, role: Role, listener: &TcpListener) {
 
 fn serve(lane: &Arc<Lane>, role: Role, stream: TcpStream, peer: SocketAddr) {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let keepalive = lane.shared.settings.keepalive.filter(|_| role != Role::Hbone);
-    if let Err(error) = linux::socket::accepted(&stream, keepalive, true) {
-        tracing::debug!(%peer, %error, "cannot tune an accepted connection");
-    }
     // Taken here: a task that has not begun yet is work too.
     let (lane, guard) = (Arc::clone(lane), lane.drain.guard());
     match role {

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use identity::TokenSource;
-use linux::socket::Keepalive;
+use linux::socket::{Keepalive, Tuning};
 use tls::{ControlClient, ControlOptions, KeyExchange, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -38,6 +38,8 @@ const TLS_DEADLINE: Duration = Duration::from_secs(5);
 /// When an idle TCP connection is probed.
 const KEEPALIVE: Keepalive =
     Keepalive { time: Duration::from_secs(300), interval: Duration::from_secs(75), retries: 9 };
+
+const TUNING: Tuning = Tuning { keepalive: Some(KEEPALIVE), no_delay: true, is_local: false };
 
 /// How often a silent server is asked whether it is there, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
@@ -152,7 +154,7 @@ impl tower_service::Service<Uri> for Connector {
             let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what} {address} took too long"));
             let connecting = TcpStream::connect((address.host.as_str(), address.port));
             let stream = timeout(CONNECT_DEADLINE, connecting).await.map_err(|_elapsed| late("connecting to"))??;
-            linux::socket::accepted(&stream, Some(KEEPALIVE), true)?;
+            linux::socket::tuned(&stream, TUNING)?;
             let Some(tls) = tls else { return Ok(TokioIo::new(Transport::Plain(stream))) };
             let handshake = timeout(TLS_DEADLINE, tls.connect(stream)).await;
             let stream = handshake.map_err(|_elapsed| late("the TLS handshake with"))??;

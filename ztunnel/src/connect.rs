@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use discovery::InboundTarget;
-use linux::socket::StreamOptions;
+use linux::socket::{StreamOptions, Tuning};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
@@ -12,23 +12,32 @@ use crate::error::ConnectionError;
 use crate::lane::{Lane, Pod};
 use crate::shared::{Settings, Shared};
 
-/// Connects from inside the pod to `destination`, with a foreign source address if one is given.
+/// What a connection from inside a pod leads to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Other {
+    /// Somebody elsewhere.
+    Elsewhere,
+    /// The pod's own application, which sees this source address, if there is one, instead of the pod's.
+    Application(Option<IpAddr>),
+}
+
+/// Connects from inside the pod.
 ///
 /// A source address that cannot be used is given up with a warning: the connection matters more.
 pub(crate) async fn tcp(
     shared: &Shared,
     pod: &Pod,
     destination: SocketAddr,
-    source: Option<IpAddr>,
+    other: Other,
     deadline: Instant,
 ) -> Result<TcpStream, ConnectionError> {
     let failed = |source| ConnectionError::Connect { destination, source };
-    let socket = match open(&shared.settings, pod, destination, source) {
-        Err(error) if source.is_some() => {
+    let socket = match open(&shared.settings, pod, destination, other) {
+        Err(error) if matches!(other, Other::Application(Some(_))) => {
             if shared.source_warnings.may() {
                 tracing::warn!(%destination, %error, "cannot keep the addresses of clients");
             }
-            open(&shared.settings, pod, destination, None)
+            open(&shared.settings, pod, destination, Other::Application(None))
         }
         outcome => outcome,
     };
@@ -51,23 +60,27 @@ pub(crate) async fn application(
     if target.announced.is_some() && shared.settings.local_application_tunnel {
         let loopback: IpAddr =
             if destination.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-        return tcp(shared, pod, SocketAddr::new(loopback, destination.port()), None, deadline).await;
+        let destination = SocketAddr::new(loopback, destination.port());
+        return tcp(shared, pod, destination, Other::Application(None), deadline).await;
     }
     tcp(shared, pod, destination, kept_source(&shared.settings, client, destination), deadline).await
 }
 
 /// As [`tcp`] for tunnels, whose failures a pool shares among those who wait.
 pub(crate) async fn tunnel(lane: &Lane, destination: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
-    let connecting = open(&lane.shared.settings, &lane.pod, destination, None)?.connect(destination);
+    let connecting = open(&lane.shared.settings, &lane.pod, destination, Other::Elsewhere)?.connect(destination);
     timeout_at(deadline, connecting).await.unwrap_or_else(|_elapsed| Err(timed_out()))
 }
 
-fn open(settings: &Settings, pod: &Pod, destination: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
+fn open(settings: &Settings, pod: &Pod, destination: SocketAddr, other: Other) -> io::Result<TcpSocket> {
+    let (source, is_local) = match other {
+        Other::Elsewhere => (None, false),
+        Other::Application(source) => (source, true),
+    };
     let options = StreamOptions {
         mark: Some(settings.mark),
         source,
-        keepalive: settings.keepalive,
-        no_delay: true,
+        tuning: Tuning { keepalive: settings.keepalive, no_delay: true, is_local },
         user_timeout: settings.user_timeout,
     };
     let socket = pod.netns.run(|| linux::socket::stream(destination, &options))??;
@@ -78,9 +91,9 @@ fn timed_out() -> io::Error {
     io::Error::from(io::ErrorKind::TimedOut)
 }
 
-/// The client's address if the application shall see it: not when the pod talks to itself, where it is its own.
-pub(crate) fn kept_source(settings: &Settings, client: SocketAddr, destination: SocketAddr) -> Option<IpAddr> {
-    (settings.keeps_source && client.ip() != destination.ip()).then_some(client.ip())
+/// The application, with the client's address if it shall see it: not when the pod talks to itself, where it is its own.
+pub(crate) fn kept_source(settings: &Settings, client: SocketAddr, destination: SocketAddr) -> Other {
+    Other::Application((settings.keeps_source && client.ip() != destination.ip()).then_some(client.ip()))
 }
 
 /// A connection to an application; cut, so that the application notices, unless it came to its own end.

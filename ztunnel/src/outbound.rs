@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use types::{Identity, WorkloadUid};
 
-use crate::connect::{self, ToApplication};
+use crate::connect::{self, Other, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::hand_over::{Client, Handover};
@@ -283,7 +283,7 @@ async fn attempt(
     let (service, route) = (route.service(), &*route);
     match route {
         Route::Passthrough { destination, .. } | Route::Tcp { destination, .. } => {
-            Ok(Onward::Tcp(connect::tcp(&lane.shared, &lane.pod, *destination, None, deadline).await?))
+            Ok(Onward::Tcp(connect::tcp(&lane.shared, &lane.pod, *destination, Other::Elsewhere, deadline).await?))
         }
         Route::Hbone { destination, authority, expected, .. }
         | Route::Waypoint { destination, authority, expected, .. } => {

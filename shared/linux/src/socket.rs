@@ -32,12 +32,28 @@ pub struct ListenOptions {
     pub transparent: bool,
     /// An IPv6 listener does not take IPv4 connections. Default: false.
     pub only_v6: bool,
+    /// What accepted connections inherit. Default: nothing.
+    pub accepted: Tuning,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { reuse_port: false, mark: None, backlog: 1024, transparent: false, only_v6: false }
+        let accepted = Tuning::default();
+        Self { reuse_port: false, mark: None, backlog: 1024, transparent: false, only_v6: false, accepted }
     }
+}
+
+/// How a connection behaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// Keep-alive probing; none leaves it off.
+    pub keepalive: Option<Keepalive>,
+    /// Sends small segments at once.
+    pub no_delay: bool,
+    /// The peer is on this machine: nothing is paced, whatever the machine does with other connections.
+    ///
+    /// A congestion control that paces (BBR) spends a timer on every few segments, to spare a network that is not there.
+    pub is_local: bool,
 }
 
 /// When an idle connection is probed, and when it is given up.
@@ -59,10 +75,8 @@ pub struct StreamOptions {
     /// The source address to send from even when it is not of this host (`IP_TRANSPARENT` and `IP_FREEBIND`), with a
     /// port of the kernel's choice.
     pub source: Option<IpAddr>,
-    /// Keep-alive probing; none leaves it off.
-    pub keepalive: Option<Keepalive>,
-    /// Sends small segments at once.
-    pub no_delay: bool,
+    /// How it behaves.
+    pub tuning: Tuning,
     /// How long sent data may stay unacknowledged before the connection is dead.
     pub user_timeout: Option<Duration>,
 }
@@ -89,6 +103,7 @@ pub fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpLis
         if options.transparent {
             set_transparent(&socket, address.ip())?;
         }
+        tune(&socket, options.accepted)?;
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(socket.into())
@@ -121,7 +136,7 @@ pub fn stream(target: SocketAddr, options: &StreamOptions) -> io::Result<TcpStre
         if let Some(source) = options.source {
             bind_source(&socket, target, source)?;
         }
-        tune(&SockRef::from(&socket), options.keepalive, options.no_delay)?;
+        tune(&socket, options.tuning)?;
         if options.user_timeout.is_some() {
             socket.set_tcp_user_timeout(options.user_timeout)?;
         }
@@ -133,12 +148,12 @@ pub fn stream(target: SocketAddr, options: &StreamOptions) -> io::Result<TcpStre
     })
 }
 
-/// Sets on an accepted connection what does not come from its listener.
+/// Sets on a connection what it has not inherited from a listener.
 ///
 /// # Errors
 /// The kernel's, which only happens on something that is not a TCP socket.
-pub fn accepted(socket: &impl AsFd, keepalive: Option<Keepalive>, no_delay: bool) -> io::Result<()> {
-    tune(&SockRef::from(socket), keepalive, no_delay).named(|| "tuning an accepted connection".into())
+pub fn tuned(socket: &impl AsFd, tuning: Tuning) -> io::Result<()> {
+    tune(&SockRef::from(socket), tuning).named(|| "tuning a connection".into())
 }
 
 /// Where a redirected connection wanted to go, with an IPv4-mapped address as IPv4.
@@ -235,13 +250,17 @@ fn set_transparent(socket: &Socket, address: IpAddr) -> io::Result<()> {
     socket.set_ip_transparent_v4(true)
 }
 
-fn tune(socket: &SockRef<'_>, keepalive: Option<Keepalive>, no_delay: bool) -> io::Result<()> {
-    if let Some(Keepalive { time, interval, retries }) = keepalive {
+fn tune(socket: &Socket, tuning: Tuning) -> io::Result<()> {
+    if let Some(Keepalive { time, interval, retries }) = tuning.keepalive {
         let parameters = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
         socket.set_tcp_keepalive(&parameters)?;
     }
-    if no_delay {
+    if tuning.no_delay {
         socket.set_tcp_nodelay(true)?;
+    }
+    if tuning.is_local {
+        // The one that every kernel has and every process may choose.
+        socket.set_tcp_congestion(b"reno")?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use dns::{Forwarding, Query, Transport, Verdict};
-use linux::socket::StreamOptions;
+use linux::socket::{StreamOptions, Tuning};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::{Instant, timeout_at};
@@ -100,7 +100,11 @@ async fn by_datagram(
 }
 
 async fn by_stream(lane: &Lane, server: SocketAddr, forwarding: &Forwarding) -> io::Result<(Vec<u8>, bool)> {
-    let options = StreamOptions { mark: Some(lane.shared.settings.mark), no_delay: true, ..StreamOptions::default() };
+    let options = StreamOptions {
+        mark: Some(lane.shared.settings.mark),
+        tuning: Tuning { no_delay: true, ..Tuning::default() },
+        ..StreamOptions::default()
+    };
     let socket = lane.pod.netns.run(|| linux::socket::stream(server, &options))??;
     let mut stream = TcpSocket::from_std_stream(socket).connect(server).await?;
     let message = streams::framed(forwarding.bytes()).ok_or(io::ErrorKind::InvalidData)?;

@@ -1,11 +1,11 @@
 //! Listeners, marks and spoofed sources.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use linux::route::{self, Route, Rule};
-use linux::socket::{self, Keepalive, ListenOptions, StreamOptions};
+use linux::socket::{self, Keepalive, ListenOptions, StreamOptions, Tuning};
 use linux::{Prefix, link};
 use socket2::SockRef;
 
@@ -60,14 +60,10 @@ fn a_dual_stack_listener_takes_both_families_unless_told() {
 fn a_connection_gets_its_options() {
     in_namespace(|| {
         let keepalive = Keepalive { time: Duration::from_secs(180), interval: Duration::from_secs(75), retries: 9 };
-        let options = StreamOptions {
-            mark: Some(MARK),
-            keepalive: Some(keepalive),
-            no_delay: true,
-            user_timeout: Some(Duration::from_secs(20)),
-            source: None,
-        };
-        let listener = listen("127.0.0.1:0", &ListenOptions::default());
+        let tuning = Tuning { keepalive: Some(keepalive), no_delay: true, is_local: true };
+        let options =
+            StreamOptions { mark: Some(MARK), tuning, user_timeout: Some(Duration::from_secs(20)), source: None };
+        let listener = listen("127.0.0.1:0", &ListenOptions { accepted: tuning, ..ListenOptions::default() });
         let client = connect(listener.local_addr().unwrap(), &options).unwrap();
         let seen = SockRef::from(&client);
         assert_eq!(seen.mark().unwrap(), MARK);
@@ -77,13 +73,22 @@ fn a_connection_gets_its_options() {
         assert_eq!(seen.tcp_keepalive_retries().unwrap(), keepalive.retries);
         assert!(seen.tcp_nodelay().unwrap());
         assert_eq!(seen.tcp_user_timeout().unwrap(), options.user_timeout);
+        assert_eq!(congestion_control(&client), "reno");
 
         let (accepted, _) = accept(&listener);
-        socket::accepted(&accepted, Some(keepalive), true).unwrap();
         let seen = SockRef::from(&accepted);
+        assert!(seen.keepalive().unwrap());
         assert_eq!(seen.tcp_keepalive_time().unwrap(), keepalive.time);
+        assert_eq!(seen.tcp_keepalive_interval().unwrap(), keepalive.interval);
+        assert_eq!(seen.tcp_keepalive_retries().unwrap(), keepalive.retries);
         assert!(seen.tcp_nodelay().unwrap());
+        assert_eq!(congestion_control(&accepted), "reno");
     });
+}
+
+fn congestion_control(socket: &TcpStream) -> String {
+    let name = SockRef::from(socket).tcp_congestion().unwrap();
+    String::from_utf8(name.into_iter().take_while(|&byte| byte != 0).collect()).unwrap()
 }
 
 /// Connects to `target` from `source`, which no interface has; replies come back by the mark of the listener.

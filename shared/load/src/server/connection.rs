@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use linux::socket::{Keepalive, accepted};
+use linux::socket::{Keepalive, Tuning, tuned};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -108,7 +108,7 @@ fn tell(bytes: &[u8]) -> io::Result<Option<Protocol>> {
 }
 
 fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    accepted(stream, Some(KEEPALIVE), true)
+    tuned(stream, Tuning { keepalive: Some(KEEPALIVE), no_delay: true, is_local: false })
 }
 
 async fn hand_over(input: Input, purpose: Purpose, shared: &Shared) -> io::Result<()> {
