@@ -21,6 +21,7 @@ mod intake;
 mod kind;
 mod logs;
 mod patch;
+mod programs;
 mod protobuf;
 mod random;
 mod rules;
@@ -48,6 +49,7 @@ use self::tokens::Signer;
 pub(crate) use self::random::digest;
 pub use client::{Changes, Client, DeleteOptions, Event, EventType, Key, Patch, Selection, Token, TokenRequest, Watch};
 pub use logs::{LogRequest, LogStream, PodLogs};
+pub use programs::{PodPrograms, ProgramRequest};
 pub use status::Status;
 
 use crate::families::{Addresses, Families, service_address};
@@ -197,7 +199,14 @@ impl Server {
         }
     }
 
-    /// Ends every listener, connection and watch, and waits for them.
+    /// Names who answers `kubectl exec`. Until then it is answered with 503. The first call counts.
+    pub fn provide_programs(&self, programs: Arc<dyn PodPrograms>) {
+        if self.core.programs.set(programs).is_err() {
+            tracing::debug!("programs are provided already");
+        }
+    }
+
+    /// Ends every listener, connection, watch and program, and waits for them.
     pub async fn stop(&self) {
         self.listeners.stop().await;
     }

@@ -14,6 +14,7 @@ mod node;
 mod pod;
 mod prepare;
 mod probing;
+mod programs;
 mod restarts;
 mod roster;
 mod sandbox;
@@ -37,6 +38,7 @@ pub(crate) use image::{SEARCH_PATH, is_program, locate};
 pub(crate) use launch::enter;
 pub(crate) use network::configure;
 pub(crate) use node::register;
+pub(crate) use programs::run_program;
 pub(crate) use roster::{Process, Roster};
 pub(crate) use status::time;
 

@@ -179,6 +179,7 @@ async fn bring_up(spec: &Spec, listener: TcpListener, words: &Channel) -> Result
         others: JoinSet::new(),
     };
     server.provide_logs(Arc::clone(&parts.roster) as Arc<dyn api::PodLogs>);
+    server.provide_programs(Arc::clone(&parts.roster) as Arc<dyn api::PodPrograms>);
     start_services(families, &mut parts, &client).await?;
     say(words, "nodes").await;
     start_nodes(&mut parts, &client, spec.plugins.as_deref())?;

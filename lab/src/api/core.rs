@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::defaults::{self, entry, fields};
 use super::intake::{self, FieldValidation};
@@ -13,7 +14,7 @@ use super::kind::{self, Kind};
 use super::selector::Selector;
 use super::store::{self, Object, Store, text};
 use super::tokens::Signer;
-use super::{PodLogs, Status, admission, collect, random, rules};
+use super::{PodLogs, PodPrograms, Status, admission, collect, random, rules};
 use crate::families::Families;
 
 /// What all clients share.
@@ -24,6 +25,9 @@ pub(crate) struct Core {
     pub(crate) ca_pem: String,
     families: Families,
     pub(crate) logs: OnceLock<Arc<dyn PodLogs>>,
+    pub(crate) programs: OnceLock<Arc<dyn PodPrograms>>,
+    /// What goes on after the connection that began it is no longer HTTP.
+    pub(crate) sessions: TaskTracker,
     pub(crate) stopped: CancellationToken,
 }
 
@@ -68,6 +72,8 @@ impl Core {
             ca_pem,
             families,
             logs: OnceLock::new(),
+            programs: OnceLock::new(),
+            sessions: TaskTracker::new(),
             stopped: CancellationToken::new(),
         }
     }

@@ -125,6 +125,7 @@ fn aggregated_resource(kind: &Kind, version: &str) -> Value {
 fn subresources(kind: &Kind) -> impl Iterator<Item = (&'static str, &'static str, String, &'static [&'static str])> {
     let own = || kind.api_version(kind.preferred_version());
     let status = kind.has_status.then(|| ("status", kind.kind, own(), &["get", "patch", "update"][..]));
+    let exec = (kind.kind == "Pod").then(|| ("exec", "PodExecOptions", own(), &["create", "get"][..]));
     let more = match kind.kind {
         "Pod" => Some(("log", "Pod", own(), &["get"][..])),
         "ServiceAccount" => Some(("token", "TokenRequest", "authentication.k8s.io/v1".to_owned(), &["create"][..])),
@@ -133,7 +134,7 @@ fn subresources(kind: &Kind) -> impl Iterator<Item = (&'static str, &'static str
         }
         _ => None,
     };
-    status.into_iter().chain(more)
+    status.into_iter().chain(more).chain(exec)
 }
 
 fn group_names() -> Vec<&'static str> {

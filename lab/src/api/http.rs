@@ -1,6 +1,8 @@
 //! The REST interface: from a request to an operation, and from its result to a response.
 
 mod body;
+mod container;
+mod exec;
 mod list;
 mod log;
 mod objects;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use super::Status;
 use super::core::Core;
@@ -33,11 +36,14 @@ struct Call {
     query: Query,
     headers: http::HeaderMap,
     body: Incoming,
+    /// The connection, for those who want to speak something else on it.
+    upgrade: Option<OnUpgrade>,
 }
 
 /// Answers one request.
 pub(super) async fn answer(core: Arc<Core>, request: Request<Incoming>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
     let line = format!("{} {}", parts.method, parts.uri.path());
     let response = async {
         let path = path::parse(parts.uri.path())?;
@@ -49,7 +55,7 @@ pub(super) async fn answer(core: Arc<Core>, request: Request<Incoming>) -> Respo
         }
         let caller = authenticate(&core, &parts.headers)?;
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let call = Call { core, caller, method: parts.method, query, headers: parts.headers, body };
+        let call = Call { core, caller, method: parts.method, query, headers: parts.headers, body, upgrade };
         // Boxed: the future of a write is much larger than what an idle connection should hold.
         Box::pin(dispatch(call, path)).await
     };

@@ -57,8 +57,10 @@ impl Listeners {
     /// Ends all tasks and waits for them.
     pub(super) async fn stop(&self) {
         self.core.stopped.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        for tasks in [&self.tasks, &self.core.sessions] {
+            tasks.close();
+            tasks.wait().await;
+        }
     }
 
     async fn accept(self, listener: tokio::net::TcpListener, is_tls: bool) {
@@ -123,7 +125,7 @@ async fn serve(core: Arc<Core>, stream: impl AsyncRead + AsyncWrite + Unpin + Se
         .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(IDLE)
         .keep_alive_timeout(HANDSHAKE);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection to the API server ended early");
     }
 }

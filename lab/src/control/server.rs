@@ -1,6 +1,5 @@
 //! The lab's side: one task per connection, one request per connection.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -22,7 +21,7 @@ use super::channel::{Channel, watched};
 use super::message::{ExecRequest, LogsRequest, Message, Request, Signal, Target};
 use crate::api::{Client, LogRequest, PodLogs};
 use crate::fabric::Node;
-use crate::kubelet::{self, Process, Roster, SEARCH_PATH};
+use crate::kubelet::{self, Process, Roster};
 use crate::status;
 
 /// Connections at a time; further ones wait.
@@ -154,7 +153,10 @@ async fn exec(channel: &Channel, context: &Context, request: ExecRequest) -> io:
         Ok(place) => place,
         Err(why) => return Ok(Err(why)),
     };
-    let started = tokio::task::spawn_blocking(move || start(request, &network, inside.as_ref(), standard)).await;
+    let ExecRequest { command, environment, .. } = request;
+    let standard = standard.map(Stdio::from);
+    let run = move || kubelet::run_program(&command, environment, &network, inside.as_ref(), standard);
+    let started = tokio::task::spawn_blocking(run).await;
     let mut child = match started.map_err(io::Error::other)? {
         Ok(child) => child,
         Err(why) => return Ok(Err(why)),
@@ -205,25 +207,4 @@ fn place(context: &Context, target: &Target) -> Result<(NetNs, Option<Process>),
             Ok((process.network.clone(), Some(process)))
         }
     }
-}
-
-/// Starts the program. Blocks for some milliseconds; needs a Tokio runtime.
-fn start(
-    request: ExecRequest,
-    network: &NetNs,
-    inside: Option<&Process>,
-    standard: [OwnedFd; 3],
-) -> Result<tokio::process::Child, String> {
-    let base = match inside {
-        Some(process) => process.environment.clone(),
-        None => vec![("PATH".to_owned(), SEARCH_PATH.to_owned())],
-    };
-    let mut environment: BTreeMap<String, String> = base.into_iter().collect();
-    environment.extend(request.environment);
-    let search_path = environment.get("PATH").map_or(SEARCH_PATH, String::as_str);
-    let program =
-        kubelet::locate(&request.command, search_path, kubelet::is_program).map_err(|refusal| refusal.message)?;
-    let environment: Vec<(String, String)> = environment.into_iter().collect();
-    kubelet::enter(&program, &environment, network, inside, standard.map(Stdio::from))
-        .map_err(|error| kubelet::described(&error))
 }

@@ -2,6 +2,7 @@
 //! Skipped where there is none.
 
 mod bodies;
+mod exec;
 mod rollout;
 mod watching;
 

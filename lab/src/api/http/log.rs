@@ -7,13 +7,11 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http::Response;
-use k8s_openapi::api::core::v1::Pod;
-use serde::Deserialize as _;
 
-use super::Call;
 use super::respond::{Body, streamed};
+use super::{Call, container};
 use crate::api::core::Target;
-use crate::api::store::{Object, items, text};
+use crate::api::store::Object;
 use crate::api::{LogRequest, PodLogs, Status};
 
 /// How long the kubelet may take to open a log.
@@ -24,14 +22,11 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// `NotFound`, `BadRequest` for another container or a pod that no node runs yet.
 pub(super) async fn serve(call: &Call, target: Target<'_>) -> Result<Response<Body>, Status> {
-    let pod = call.core.fetch(target)?;
+    let pod = container::bound(call, target)?;
     let request = read(call, &pod)?;
-    if text(&pod, "/spec/nodeName").is_empty() {
-        return Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name)));
-    }
     let logs = call.core.logs.get().map(Arc::clone);
     let logs: Arc<dyn PodLogs> = logs.ok_or_else(|| Status::unavailable("no kubelet provides logs yet"))?;
-    let pod = Pod::deserialize(&*pod).map_err(|error| Status::unavailable(error.to_string()))?;
+    let pod = container::typed(&pod)?;
     let limit = request.limit_bytes;
     let opened = tokio::time::timeout(DEADLINE, logs.open(&pod, request)).await;
     let log = opened.map_err(|_elapsed| Status::unavailable("the kubelet did not answer in time"))??;
@@ -45,21 +40,7 @@ pub(super) async fn serve(call: &Call, target: Target<'_>) -> Result<Response<Bo
 
 fn read(call: &Call, pod: &Object) -> Result<LogRequest, Status> {
     let query = &call.query;
-    let name = text(pod, "/metadata/name");
-    let names: Vec<_> = ["/spec/containers", "/spec/initContainers"]
-        .into_iter()
-        .flat_map(|list| items(pod, list))
-        .map(|container| text(container, "/name"))
-        .collect();
-    let container = match (query.text("container"), names.as_slice()) {
-        ("", [only]) => (*only).to_owned(),
-        ("", _) => {
-            let message = format!("a container name must be specified for pod {name}, choose one of: {names:?}");
-            return Err(Status::bad_request(message));
-        }
-        (asked, names) if names.contains(&asked) => asked.to_owned(),
-        (asked, _) => return Err(Status::bad_request(format!("container {asked} is not valid for pod {name}"))),
-    };
+    let container = container::asked_for(call, pod)?;
     let since = match (query.number("sinceSeconds")?, query.text("sinceTime")) {
         (Some(seconds), _) => jiff::Timestamp::now().saturating_sub(Duration::from_secs(seconds)).ok(),
         (None, "") => None,

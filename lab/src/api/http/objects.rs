@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::path::Address;
 use super::respond::{self, Body, Listing, warn};
-use super::{Call, Shape, body, list, log, method_not_allowed, review, stream};
+use super::{Call, Shape, body, exec, list, log, method_not_allowed, review, stream};
 use crate::api::collect::Deleted;
 use crate::api::core::{Core, Part, Target, Written};
 use crate::api::selector::Selector;
@@ -36,6 +36,9 @@ pub(super) async fn serve(call: Call, address: Address) -> Result<Response<Body>
         Some("scale") if target.kind.group == "apps" => return scale(call, target).await,
         Some("log") if target.kind.kind == "Pod" && call.method == Method::GET => {
             return log::serve(&call, target).await;
+        }
+        Some("exec") if target.kind.kind == "Pod" && [Method::GET, Method::POST].contains(&call.method) => {
+            return exec::serve(call, target).await;
         }
         Some("token") if target.kind.kind == "ServiceAccount" && call.method == Method::POST => {
             return review::token(call, target).await;

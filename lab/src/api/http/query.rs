@@ -22,6 +22,11 @@ impl Query {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
+    /// All values of a parameter that may be repeated, in their order.
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        self.0.iter().filter(|(found, _)| found == name).map(|(_, value)| value.clone()).collect()
+    }
+
     /// Whether a parameter is set. A bare name counts as true, as in Go.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.0.iter().any(|(found, value)| found == name && !["false", "0", "f", "False"].contains(&value.as_str()))
@@ -100,6 +105,7 @@ mod tests {
         assert_eq!(query.text("labelSelector"), "app=cart,tier in (a)");
         assert!(query.flag("watch") && query.flag("bare") && !query.flag("follow") && !query.flag("absent"));
         assert_eq!(query.text("x"), "%zz%");
+        assert_eq!(Query::parse("command=echo&container=c&command=a+b").texts("command"), ["echo", "a b"]);
         assert!(Query::parse("timeoutSeconds=-1").number("timeoutSeconds").is_err());
     }
 }
