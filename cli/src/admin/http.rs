@@ -1,5 +1,6 @@
-//! One HTTP request, small enough to need no library: version 1.0, so that the answer ends with the connection.
+//! One HTTP request, small enough to need no library: the answer ends with the connection.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ impl Request<'_> {
             .map_err(|source| HttpError::Connect { address: address(), source })?;
         let method = if self.method == Method::Post { "POST" } else { "GET" };
         let head = format!(
-            "{method} {} HTTP/1.0\r\nHost: {}\r\nContent-Length: 0\r\nAccept: */*\r\n\r\n",
+            "{method} {} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             self.path, self.address
         );
         let mut answer = Vec::new();
@@ -85,23 +86,28 @@ impl Request<'_> {
     /// The body of a whole answer.
     fn body(&self, answer: &[u8]) -> Result<String, HttpError> {
         let address = self.address.to_owned();
-        let text = String::from_utf8_lossy(answer);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        let Some((head, body)) = split(answer, b"\r\n\r\n") else {
             return Err(HttpError::NotHttp { address });
         };
+        let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");
         let status = lines.next().filter(|line| line.starts_with("HTTP/1."));
         let status = status.and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse::<u16>().ok());
         let Some(status) = status else {
             return Err(HttpError::NotHttp { address });
         };
-        let length = lines
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .and_then(|(_, value)| value.trim().parse::<usize>().ok());
+        let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
+        let field = |wanted: &str| {
+            fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+        };
+        let length = field("content-length").and_then(|value| value.parse::<usize>().ok());
         if length.is_some_and(|length| body.len() < length) {
             return Err(HttpError::Short { address });
         }
+        let is_chunked = field("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        let joined = is_chunked.then(|| joined(body).ok_or_else(|| HttpError::Short { address: address.clone() }));
+        let body = joined.transpose()?.map_or(Cow::Borrowed(body), Cow::Owned);
+        let body = String::from_utf8_lossy(&body).into_owned();
         if !(200..300).contains(&status) {
             return Err(HttpError::Status {
                 address,
@@ -109,8 +115,31 @@ impl Request<'_> {
                 text: body.lines().next().unwrap_or_default().to_owned(),
             });
         }
-        Ok(body.to_owned())
+        Ok(body)
     }
+}
+
+/// The chunks of a body ([RFC 9112, section 7.1](https://www.rfc-editor.org/rfc/rfc9112#section-7.1)); nothing when the
+/// last one is not there.
+fn joined(chunked: &[u8]) -> Option<Vec<u8>> {
+    let (mut whole, mut rest) = (Vec::new(), chunked);
+    loop {
+        let (head, after) = split(rest, b"\r\n")?;
+        let size = str::from_utf8(head).ok()?.split(';').next()?.trim();
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        let (chunk, after) = after.split_at_checked(size)?;
+        whole.extend_from_slice(chunk);
+        rest = after.strip_prefix(b"\r\n")?;
+    }
+}
+
+/// What is before a mark, and what is after it.
+fn split<'a>(bytes: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = bytes.windows(mark.len()).position(|window| window == mark)?;
+    Some((bytes.get(..at)?, bytes.get(at + mark.len()..)?))
 }
 
 /// A query's value, with everything escaped that could end it.
@@ -137,6 +166,11 @@ mod tests {
         let whole = REQUEST.body(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
         assert_eq!(whole, "ok");
         assert_eq!(REQUEST.body(b"HTTP/1.1 200 OK\r\n\r\n{}").unwrap(), "{}");
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\nB;x=y\r\nand another\r\n0\r\n\r\n";
+        assert_eq!(REQUEST.body(chunked.as_bytes()).unwrap(), "one\nand another");
+        let cut = chunked.strip_suffix("\r\n0\r\n\r\n").unwrap();
+        assert!(matches!(REQUEST.body(cut.as_bytes()), Err(HttpError::Short { .. })));
         let text = |answer: &[u8]| REQUEST.body(answer).unwrap_err().to_string();
         assert_eq!(text(b"HTTP/1.0 400 Bad Request\r\n\r\nno\nusage\n"), "127.0.0.1:15000 answered 400: no");
         assert_eq!(text(b"SSH-2.0-x\r\n"), "127.0.0.1:15000 does not speak HTTP");
