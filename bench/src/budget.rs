@@ -127,7 +127,9 @@ impl Budget {
     fn judge(&self, results: &Results, result: &ModeResult) -> Result<Verdict, String> {
         let unit = self.metric.unit();
         let found = result.metrics.find(self.metric);
-        let found = found.ok_or_else(|| format!("no number: {}", result.why_missing(self.metric)))?.median;
+        let unseen = results.proxies_unseen.clone().filter(|_| self.metric.is_of_proxies());
+        let why = || unseen.unwrap_or_else(|| result.why_missing(self.metric));
+        let found = found.ok_or_else(|| format!("no number: {}", why()))?.median;
         let (kept, text) = match self.limit {
             Limit::Absolute(limit) => (self.allows(found, limit), unit.show(found)),
             Limit::Times(limit) => {

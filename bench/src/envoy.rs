@@ -4,15 +4,13 @@
 //! of their own, authorization, tracing. What is compared with them is therefore compared with less than a real sidecar.
 
 mod credentials;
+mod handshakes;
 mod parts;
 mod sidecar;
 mod waypoint;
 
-use std::path::Path;
-
-use serde_json::{Value, json};
-
 pub use credentials::{CredentialError, Credentials};
+pub use handshakes::{EXPECTED_CIPHER, Handshakes, STATS, Tls};
 pub use sidecar::{client, server};
 pub use waypoint::{Service, waypoint};
 
@@ -45,20 +43,10 @@ pub enum Reads {
 
 /// The command line of an Envoy with its bootstrap in a file.
 #[must_use]
-pub fn command(program: &Path, bootstrap: &Path) -> Vec<String> {
+pub fn command(program: &str, bootstrap: &str) -> Vec<String> {
     let concurrency = CONCURRENCY.to_string();
-    let (program, bootstrap) = (program.display().to_string(), bootstrap.display().to_string());
     let options = ["--concurrency", &concurrency, "--log-level", "warn", "--disable-hot-restart"];
-    [program.as_str(), "-c", &bootstrap].into_iter().chain(options).map(str::to_owned).collect()
-}
-
-/// A container that runs it, ready when Envoy says so.
-#[must_use]
-pub fn container(command: &[String]) -> Value {
-    json!({
-        "name": "envoy", "image": "envoy", "command": command,
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": ADMIN}, "periodSeconds": 1},
-    })
+    [program, "-c", bootstrap].into_iter().chain(options).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

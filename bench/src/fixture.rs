@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::envoy::{Handshakes, Tls};
 use crate::load_plan::Numbers;
-use crate::machine::Machine;
+use crate::machine::{Ground, Machine};
 use crate::metric::{Measurement, Metric};
 use crate::mode::Mode;
 use crate::results::{Circumstances, EnvoyFile, LeftOut, Results};
@@ -105,19 +106,25 @@ pub(crate) fn results() -> Results {
 
 /// What is made of these records.
 pub(crate) fn results_of(records: &[Record]) -> Results {
+    let handshakes = |side: &str| {
+        (format!("envoy ({side})"), Ok(Handshakes::read("listener.x.ssl.ciphers.TLS_AES_128_GCM_SHA256: 96")))
+    };
+    let said = ["client", "server"].map(handshakes).into();
     let circumstances = Circumstances {
-        command: format!("aquifer bench {}", settings().flags()),
+        arguments: ["bench".to_owned()].into_iter().chain(settings().flags()).collect(),
         version: "0.1.0".to_owned(),
         date: "2026-01-02T03:04:05Z".to_owned(),
-        machine: Machine {
+        ground: Ground::Lab(Machine {
             kernel: "6.1.0".to_owned(),
             processor: "Some CPU".to_owned(),
             cpus: 2,
             memory_mb: 8_000,
             aes: true,
             virtual_machine: true,
-        },
+        }),
         conditions: vec!["lab of two nodes <on> this machine".to_owned()],
+        proxies_unseen: None,
+        tls: [(Mode::Sidecar, Tls::judge(said))].into(),
         left_out: vec![LeftOut {
             mode: Mode::AmbientL7,
             reason: "there is no Envoy on PATH".to_owned(),

@@ -38,7 +38,7 @@ pub fn render(results: &Results, settings: &Settings) -> String {
          <style>\n{STYLE}</style></head><body>\n<h1>What the mesh costs</h1>\n\
          <p class=\"lead\">aquifer bench {}, {date}. {}</p>\n",
         escaped(&results.version),
-        escaped(&results.machine.to_string()),
+        escaped(&results.ground.to_string()),
     );
     page.push_str(&budgets(results));
     page.push_str(&verdicts(results));
@@ -126,6 +126,9 @@ fn verdicts(results: &Results) -> String {
             let _ = writeln!(troubles, "<li><b>{}</b>: {}</li>", row_name(results, mode), escaped(reason));
         }
     }
+    if let Some(why) = &results.proxies_unseen {
+        let _ = writeln!(troubles, "<li>processor time and memory of proxies: {}</li>", escaped(why));
+    }
     for one in &results.left_out {
         let (reason, advice) = (escaped(&one.reason), escaped(&one.advice));
         let _ = writeln!(troubles, "<li><b>{}</b> was left out: {reason}; {advice}</li>", one.mode);
@@ -191,7 +194,9 @@ fn proxies(results: &Results) -> String {
 
 /// What one needs to judge the numbers, and to make them again.
 fn circumstances(results: &Results) -> String {
-    let conditions: String = results.conditions.iter().map(|line| format!("<li>{}</li>\n", escaped(line))).collect();
+    let tls = table::each_tls(results).map(|(mode, tls)| format!("TLS of {mode}: {tls}"));
+    let lines = results.conditions.iter().cloned().chain(tls);
+    let conditions: String = lines.map(|line| format!("<li>{}</li>\n", escaped(&line))).collect();
     let mut text = format!(
         "<h2>Conditions</h2>\n<ul>\n{conditions}</ul>\n<h2>Again</h2>\n<pre>{}</pre>\n\
          <h2>Not measured here</h2>\n<p>{}</p>\n",

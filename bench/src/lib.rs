@@ -24,6 +24,7 @@ pub mod settings;
 pub mod statistics;
 pub mod table;
 pub mod usage;
+mod words;
 
 pub use load_plan::{Numbers, Port};
 pub use settings::Settings;

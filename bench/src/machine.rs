@@ -1,9 +1,9 @@
 //! Where it was measured.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The machine, as far as it decides the numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Machine {
     /// Release of the kernel.
     pub kernel: String,
@@ -54,6 +54,73 @@ impl std::fmt::Display for Machine {
         let kind = if self.virtual_machine { ", virtual machine" } else { "" };
         let Self { kernel, processor, cpus, memory_mb, .. } = self;
         write!(f, "kernel {kernel}, {cpus} processors ({processor}, {aes}{kind}), {memory_mb} MB of memory")
+    }
+}
+
+/// A cluster, as far as its API tells what decides the numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    /// Of Kubernetes.
+    pub version: String,
+    /// Clients on the first; servers on the second, if there is one.
+    pub nodes: Vec<ClusterNode>,
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClusterNode {
+    /// Its name.
+    pub name: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Of the processor, as in `amd64`.
+    pub architecture: String,
+    /// Processors, as Kubernetes writes them.
+    pub cpus: String,
+    /// Memory, as Kubernetes writes it.
+    pub memory: String,
+}
+
+impl std::fmt::Display for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kubernetes {}", self.version)?;
+        for ClusterNode { name, kernel, architecture, cpus, memory } in &self.nodes {
+            write!(f, "; node {name}: kernel {kernel}, {cpus} processors ({architecture}), {memory} of memory")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where it was measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ground {
+    /// A lab on this machine.
+    Lab(Machine),
+    /// A cluster.
+    Cluster(Cluster),
+}
+
+impl std::fmt::Display for Ground {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lab(machine) => machine.fmt(f),
+            Self::Cluster(cluster) => cluster.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Ground {
+    /// Two fields, of which one is null.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let (machine, cluster) = match self {
+            Self::Lab(machine) => (Some(machine), None),
+            Self::Cluster(cluster) => (None, Some(cluster)),
+        };
+        let mut fields = serializer.serialize_struct("Ground", 2)?;
+        fields.serialize_field("machine", &machine)?;
+        fields.serialize_field("cluster", &cluster)?;
+        fields.end()
     }
 }
 

@@ -8,26 +8,33 @@ use serde_json::Value;
 
 use crate::budget::Verdict;
 use crate::compare::{self, Comparison};
-use crate::machine::Machine;
+use crate::envoy::Tls;
+use crate::machine::Ground;
 use crate::metric::{Measurement, Metric};
 use crate::mode::Mode;
 use crate::session::{Invalid, Record};
 use crate::settings::{Case, Protocol, Settings};
 use crate::statistics::{Estimate, confidence};
+use crate::words;
 
 /// Everything that a report says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Results {
     /// What to type for the same again.
     pub command: String,
+    /// The same, word by word.
+    pub arguments: Vec<String>,
     /// This program's version.
     pub version: String,
     /// When it began: RFC 3339.
     pub date: String,
     /// Where it was measured.
-    pub machine: Machine,
+    #[serde(flatten)]
+    pub ground: Ground,
     /// What is the same in all modes, and what is not.
     pub conditions: Vec<String>,
+    /// Why there are no numbers of what proxies use; absent where there are.
+    pub proxies_unseen: Option<String>,
     /// How often each mode took its turn.
     pub rounds: usize,
     /// The confidence of the intervals, 0 to 1.
@@ -66,6 +73,8 @@ pub struct ModeResult {
     pub metrics: Metrics,
     /// Requests that failed, in all valid measurements.
     pub errors: u64,
+    /// How its Envoys encrypted; absent where there are none.
+    pub tls: Option<Tls>,
     /// Measurements that gave no number and were left out.
     pub invalid_rounds: Vec<Invalid>,
     /// Each proxy's part.
@@ -138,16 +147,20 @@ pub fn published() -> Vec<Published> {
 /// The circumstances of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Circumstances {
-    /// What to type for the same again.
-    pub command: String,
+    /// What to type for the same again, word by word.
+    pub arguments: Vec<String>,
     /// This program's version.
     pub version: String,
     /// When it began: RFC 3339.
     pub date: String,
     /// Where it was measured.
-    pub machine: Machine,
+    pub ground: Ground,
     /// What is the same in all modes, and what is not.
     pub conditions: Vec<String>,
+    /// Why there are no numbers of what proxies use; absent where there are.
+    pub proxies_unseen: Option<String>,
+    /// How the Envoys of each mode encrypted.
+    pub tls: BTreeMap<Mode, Tls>,
     /// Modes that were asked for and not measured.
     pub left_out: Vec<LeftOut>,
     /// What the compared proxies were told.
@@ -158,16 +171,21 @@ impl Results {
     /// Makes sense of records. Budgets are judged by [`crate::budget::judge`].
     #[must_use]
     pub fn new(records: &[Record], settings: &Settings, circumstances: Circumstances) -> Self {
-        let Circumstances { command, version, date, machine, conditions, left_out, envoy } = circumstances;
+        let Circumstances { arguments, version, date, ground, conditions, proxies_unseen, tls, left_out, envoy } =
+            circumstances;
+        let mode =
+            |record: &Record| ModeResult { tls: tls.get(&record.mode).cloned(), ..ModeResult::new(record, settings) };
         Self {
-            command,
+            command: words::command(&arguments),
+            arguments,
             version,
             date,
-            machine,
+            ground,
             conditions,
+            proxies_unseen,
             rounds: settings.rounds,
             confidence: confidence(settings.rounds),
-            modes: records.iter().map(|record| ModeResult::new(record, settings)).collect(),
+            modes: records.iter().map(mode).collect(),
             differences: compare::all(records, settings),
             left_out,
             budgets: Vec::new(),
@@ -207,6 +225,7 @@ impl ModeResult {
             valid: reasons.is_empty(),
             reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
             errors: record.failed,
+            tls: None,
             invalid_rounds: record.invalid.clone(),
             proxies: proxies.collect(),
             per_round: per_round.collect(),
@@ -220,8 +239,7 @@ impl ModeResult {
     }
 
     /// Why one of its metrics has no number.
-    #[must_use]
-    pub fn why_missing(&self, metric: Metric) -> String {
+    pub(crate) fn why_missing(&self, metric: Metric) -> String {
         let own = self.invalid_rounds.iter().find(|invalid| invalid.measurement == metric.measurement());
         own.map_or_else(|| "it was not measured".to_owned(), |invalid| format!("INVALID: {}", invalid.reason))
     }

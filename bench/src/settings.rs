@@ -132,24 +132,25 @@ impl Settings {
         Mode::ALL.into_iter().filter(is_needed).collect()
     }
 
-    /// The flags that ask for exactly this.
+    /// The flags that ask for exactly this, word by word.
     #[must_use]
-    pub fn flags(&self) -> String {
-        let list = |words: Vec<String>| words.join(",");
-        format!(
-            "--modes {} --measurements {} --protocols {} --conns {} --payload {} --request {} --qps {} --rounds {} --duration {}ms \
-             --idle-conns {}",
-            list(self.modes.iter().map(ToString::to_string).collect()),
-            list(self.measurements.iter().map(ToString::to_string).collect()),
-            list(self.protocols.iter().map(|protocol| protocol.name().to_owned()).collect()),
-            list(self.connections.iter().map(ToString::to_string).collect()),
-            self.payload,
-            self.request,
-            self.rate,
-            self.rounds,
-            self.duration.as_millis(),
-            self.idle_connections,
-        )
+    pub fn flags(&self) -> Vec<String> {
+        fn list<T: ToString>(items: &[T]) -> String {
+            items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+        let flags = [
+            ("--modes", list(&self.modes)),
+            ("--measurements", list(&self.measurements)),
+            ("--protocols", list(&self.protocols.iter().map(|protocol| protocol.name()).collect::<Vec<_>>())),
+            ("--conns", list(&self.connections)),
+            ("--payload", self.payload.to_string()),
+            ("--request", self.request.to_string()),
+            ("--qps", self.rate.to_string()),
+            ("--rounds", self.rounds.to_string()),
+            ("--duration", format!("{}ms", self.duration.as_millis())),
+            ("--idle-conns", self.idle_connections.to_string()),
+        ];
+        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 }
 
@@ -191,7 +192,7 @@ pub(crate) mod tests {
     #[test]
     fn the_flags_say_everything() {
         assert_eq!(
-            settings().flags(),
+            settings().flags().join(" "),
             "--modes none,ambient-l4 --measurements rate,saturation,connections,bulk1,bulk4 --protocols http1 \
              --conns 16,64 --payload 1024 --request 0 --qps 1000 --rounds 6 --duration 1200ms \
              --idle-conns 1000"

@@ -1,9 +1,12 @@
 //! The report as text for a terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::compare::Comparison;
+use crate::envoy::Tls;
 use crate::metric::{Measurement, Metric, Unit};
+use crate::mode::Mode;
 use crate::results::{ModeResult, PUBLISHED_SOURCE, Results};
 use crate::settings::Settings;
 use crate::statistics::{CONFIDENCE, FEWEST_ROUNDS};
@@ -29,7 +32,7 @@ const COSTS: [Metric; 13] = [
 /// The whole report.
 #[must_use]
 pub fn render(results: &Results, settings: &Settings) -> String {
-    let mut text = format!("env: {}\n", results.machine);
+    let mut text = format!("env: {}\n", results.ground);
     for condition in &results.conditions {
         let _ = writeln!(text, "     {condition}");
     }
@@ -41,6 +44,12 @@ pub fn render(results: &Results, settings: &Settings) -> String {
         if let Some(reason) = &mode.reason {
             let _ = writeln!(text, "{}: {reason}", row_name(results, mode));
         }
+    }
+    for (mode, tls) in each_tls(results) {
+        let _ = writeln!(text, "tls: {mode}: {tls}");
+    }
+    if let Some(why) = &results.proxies_unseen {
+        let _ = writeln!(text, "no processor time and memory of proxies: {why}");
     }
     for left_out in &results.left_out {
         let _ = writeln!(text, "left out: {}: {}; {}", left_out.mode, left_out.reason, left_out.advice);
@@ -60,7 +69,11 @@ fn latency_rows(results: &Results, settings: &Settings) -> Vec<Vec<String>> {
     let percent = results.confidence * 100.0;
     let mut heading: Vec<String> = ["MODE", "QPS", "P50", "P90", "P99", "ΔP50 vs none"].map(str::to_owned).to_vec();
     heading.push(format!("ΔP99 ({percent:.0}% CI)"));
-    heading.extend(["PROXY CPU", "PROXY RSS", "ERR"].map(str::to_owned));
+    let is_seen = results.proxies_unseen.is_none();
+    if is_seen {
+        heading.extend(["PROXY CPU", "PROXY RSS"].map(str::to_owned));
+    }
+    heading.push("ERR".to_owned());
     let mut rows = vec![heading];
     for mode in &results.modes {
         let find = |metric: Metric| mode.metrics.find(metric);
@@ -72,8 +85,7 @@ fn latency_rows(results: &Results, settings: &Settings) -> Vec<Vec<String>> {
         let cpu = find(Metric::CpuPerRequestAtRate)
             .map(|found| format!("{:.3} vCPU", found.median * f64::from(settings.rate) / 1e6));
         let rss = find(Metric::RssAtRate).map(|found| Unit::Kib.show(found.median));
-        let dash = || "–".to_owned();
-        rows.push(vec![
+        let mut row = vec![
             row_name(results, mode),
             settings.rate.to_string(),
             latency(Metric::P50),
@@ -81,10 +93,12 @@ fn latency_rows(results: &Results, settings: &Settings) -> Vec<Vec<String>> {
             latency(Metric::P99),
             difference(results, mode, Metric::P50, false),
             difference(results, mode, Metric::P99, true),
-            cpu.unwrap_or_else(dash),
-            rss.unwrap_or_else(dash),
-            mode.errors.to_string(),
-        ]);
+        ];
+        if is_seen {
+            row.extend([cpu, rss].map(|cell| cell.unwrap_or_else(|| "–".to_owned())));
+        }
+        row.push(mode.errors.to_string());
+        rows.push(row);
     }
     rows
 }
@@ -196,6 +210,13 @@ fn verdicts(results: &Results) -> String {
         );
     }
     text
+}
+
+/// How each mode with Envoys was encrypted, once for all its cases.
+pub(crate) fn each_tls(results: &Results) -> impl Iterator<Item = (Mode, &Tls)> {
+    let found: BTreeMap<Mode, &Tls> =
+        results.modes.iter().filter_map(|mode| Some((mode.mode, mode.tls.as_ref()?))).collect();
+    found.into_iter()
 }
 
 /// Published figures, and what was different.

@@ -1,11 +1,15 @@
 //! The way to the Kubernetes API.
 
+mod exec;
+
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use config::Lookup;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+
+pub(crate) use self::exec::{Ended, Program, exec};
 
 /// A client of the cluster that this process runs in, or of the one that the user's kubeconfig names.
 ///

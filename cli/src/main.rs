@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args),
-        Verb::Bench(args) => bench_verb::run(&args),
+        Verb::Bench(args) => bench_verb::run(args),
         Verb::Up(args) => up::run(&args),
         Verb::Down(args) => down::run(&args),
         Verb::Status(args) => status::run(&args),

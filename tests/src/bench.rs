@@ -1,14 +1,16 @@
-//! `aquifer bench`: every mode carries load, numbers are plausible, and nothing stays. How fast it is says no debug
-//! build.
+//! `aquifer bench`, in a lab of its own and on a cluster: every mode carries load, numbers are plausible, and nothing
+//! stays. How fast it is says no debug build.
 
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
 use tokio::time::timeout;
 
-use crate::support::lab::is_refused;
+use crate::support::lab::{Lab, is_refused};
 use crate::support::processes::{Signal, alive, all_end, family, send};
 use crate::support::program::{has_peers, is_root, text, whole_machine};
 use crate::support::{Caller, skip};
@@ -56,7 +58,8 @@ fn assert_plausible(results: &Value, modes: &[&str]) {
         }
         let name = mode["mode"].as_str().unwrap();
         let proxies = mode["proxies"].as_array().unwrap();
-        assert_eq!(proxies.is_empty(), name.starts_with("none"), "{name}: {proxies:?}");
+        let is_seen = results["proxies_unseen"].is_null();
+        assert_eq!(proxies.is_empty(), name.starts_with("none") || !is_seen, "{name}: {proxies:?}");
         for proxy in proxies {
             let used = proxy["cpu_us_per_request"]["median"].as_f64();
             assert!(used.is_some_and(|micros| micros > 0.5), "{name}: {proxy}");
@@ -104,6 +107,13 @@ async fn the_mesh_is_compared_with_sidecars() {
     assert_plausible(&results, &modes);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(results["envoy"].as_array().unwrap().len(), 5, "each Envoy's configuration is told");
+    for (mode, envoys) in results["modes"].as_array().unwrap().iter().zip([0, 1, 2, 2]) {
+        let tls = &mode["tls"];
+        let ciphers = tls["ciphers"].as_object().map(|all| all.values().cloned().collect()).unwrap_or_default();
+        let ciphers: Vec<Value> = ciphers;
+        assert_eq!((ciphers.len(), &tls["differs"]), (envoys, &Value::Null), "{mode}");
+        assert!(ciphers.iter().all(|made| made["TLS_AES_128_GCM_SHA256"].as_u64() >= Some(1)), "{mode}");
+    }
     let mut files: Vec<String> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -111,6 +121,110 @@ async fn the_mesh_is_compared_with_sidecars() {
     files.sort();
     let [html, json] = files.as_slice() else { panic!("{files:?}") };
     assert!(html.starts_with("bench-2") && html.ends_with(".html") && json.ends_with(".json"), "{files:?}");
+}
+
+/// Whether a comparison comes to its first round.
+async fn begins(child: &mut Child) -> bool {
+    let mut said = BufReader::new(child.stderr.as_mut().unwrap()).lines();
+    let begun = async {
+        while let Some(line) = said.next_line().await.unwrap() {
+            if line.contains("round 1") {
+                return true;
+            }
+        }
+        false
+    };
+    timeout(DEADLINE, begun).await.unwrap()
+}
+
+/// The one file of a folder with that ending.
+fn report(folder: &Path, ending: &str) -> PathBuf {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|found| found == ending)).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+/// The namespaces of comparisons that a cluster has.
+async fn namespaces(lab: &Lab) -> String {
+    lab.kubectl("get namespaces -l aquifer.dev/bench -o name").await
+}
+
+/// The flags that lead to a lab as to a cluster that is somebody else's.
+async fn cluster_flags(lab: &Lab) -> String {
+    let kubeconfig = text(&lab.run("kubeconfig", &["--path"]).await.stdout);
+    format!("--kubeconfig {} --context aquifer --image registry.example.com/aquifer:1", kubeconfig.trim())
+}
+
+#[tokio::test]
+async fn a_cluster_is_measured_and_left_as_it_was() {
+    let Some(lab) = Lab::start_alone(&[]).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = async |arguments: &str| {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        let running = lab.caller.command(&words).current_dir(folder.path()).output();
+        timeout(DEADLINE, running).await.unwrap_or_else(|_| panic!("longer than {DEADLINE:?}: {arguments}")).unwrap()
+    };
+    let modes = ["none", "ambient-l4"];
+    let output = run(&format!(
+        "bench {} --modes none,ambient-l4,ambient-l7,sidecar --quick --rounds 1 --qps 50 --conns 4 -o json \
+         --measurements rate,saturation,connections,bulk1 --budget ambient-l4.rss<=1MB",
+        cluster_flags(&lab).await
+    ))
+    .await;
+    let results = json(&output);
+    assert_plausible(&results, &modes);
+    assert_eq!((&results["machine"], &results["cluster"]["nodes"][0]["name"]), (&Value::Null, &"node-1".into()));
+    let unseen = results["proxies_unseen"].as_str().unwrap();
+    assert!(results["modes"][1]["cpu_us_per_request"].is_null() && unseen.contains("/proc"), "{unseen}");
+    assert_eq!(results["budgets"][0]["found"], format!("no number: {unseen}"));
+    let why: Vec<&str> =
+        results["left_out"].as_array().unwrap().iter().filter_map(|one| one["reason"].as_str()).collect();
+    assert!(why.len() == 2 && why[0].contains("authority") && why[1] == "no image of Envoy is named", "{why:?}");
+    assert_eq!(namespaces(&lab).await, "", "nothing stays: {}", text(&output.stderr));
+
+    let written = report(folder.path(), "json");
+    let again = run(&format!("bench --replay {} --no-report -o json", written.display())).await;
+    let again = json(&again);
+    assert_plausible(&again, &modes);
+    assert_eq!((&again["arguments"], &again["command"]), (&results["arguments"], &results["command"]));
+    assert_eq!(namespaces(&lab).await, "");
+    let refused = run(&format!("bench --replay {}", report(folder.path(), "html").display())).await;
+    assert!(text(&refused.stderr).contains("is no report of aquifer bench: it is not JSON"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_interrupted_comparison_leaves_nothing_on_a_cluster() {
+    let Some(lab) = Lab::start_alone(&[]).await else { return };
+    let arguments = format!("bench {} --modes none --no-report", cluster_flags(&lab).await);
+    let mut child = lab.caller.command(&arguments.split_whitespace().collect::<Vec<_>>()).spawn().unwrap();
+    assert!(begins(&mut child).await, "it begins");
+    let made = namespaces(&lab).await;
+    assert!(made.starts_with("namespace/aquifer-bench-") && made.lines().count() == 1, "{made:?}");
+    send(child.id().unwrap(), Signal::Interrupt);
+    let status = timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+    assert_eq!((status.code(), namespaces(&lab).await.as_str()), (Some(130), ""));
+}
+
+#[tokio::test]
+async fn what_fails_on_a_cluster_is_told_and_leaves_nothing() {
+    let Some(lab) = Lab::start_alone(&[]).await else { return };
+    let flags = cluster_flags(&lab).await;
+    let run = async |arguments: String| {
+        let output = lab.caller.run(&arguments.split_whitespace().collect::<Vec<_>>()).await;
+        assert!(!output.status.success(), "{arguments}: {output:?}");
+        text(&output.stderr)
+    };
+    let said = run(format!("bench {flags} --modes none --no-report --nodes node-1,node-9")).await;
+    assert!(said.contains("the cluster has no node \"node-9\"") && said.contains("node-1, node-2"), "{said}");
+    lab.kubectl("cordon node-2").await;
+    let said = run(format!("bench {flags} --modes none --no-report --nodes node-1,node-2")).await;
+    assert!(said.contains("node node-2 takes no pods: it is cordoned"), "{said}");
+    let said = run(format!("bench {flags} --modes sidecar --no-report --envoy-image envoy")).await;
+    assert!(said.contains("no mode can be measured: none: it takes two nodes, and one takes pods"), "{said}");
+    assert!(said.contains("deleting namespace aquifer-bench-"), "{said}");
+    assert_eq!(namespaces(&lab).await, "");
 }
 
 #[tokio::test]
@@ -121,16 +235,7 @@ async fn an_interrupted_comparison_leaves_nothing() {
     let _place = whole_machine().await;
     let caller = Caller::own();
     let mut child = caller.command(&["bench", "--modes", "none", "--no-report"]).spawn().unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    let begun = async {
-        while let Some(line) = said.next_line().await.unwrap() {
-            if line.contains("round 1") {
-                return true;
-            }
-        }
-        false
-    };
-    if !timeout(DEADLINE, begun).await.unwrap() {
+    if !begins(&mut child).await {
         return skip("the kernel refuses labs");
     }
     let processes = family(child.id().unwrap());

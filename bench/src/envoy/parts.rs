@@ -88,7 +88,7 @@ pub(super) fn protocol(fields: Value) -> Value {
 /// Which cipher suite of TLS 1.3 is taken is no option of Envoy's: its library takes AES-128-GCM first where the
 /// processor has AES instructions, as the mesh does.
 pub(super) fn tls(credentials: &Credentials, kind: &str, more: Value) -> Value {
-    let file = |name| json!({"filename": credentials.file(name)});
+    let file = |path: String| json!({"filename": path});
     let prefix = format!("spiffe://{}/", credentials.trust_domain());
     let names = json!({"san_type": "URI", "matcher": {"prefix": prefix}});
     let common = json!({
@@ -96,8 +96,8 @@ pub(super) fn tls(credentials: &Credentials, kind: &str, more: Value) -> Value {
             "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3",
             "ecdh_curves": ["X25519MLKEM768", "X25519", "P-256"],
         },
-        "tls_certificates": [{"certificate_chain": file("chain.pem"), "private_key": file("key.pem")}],
-        "validation_context": {"trusted_ca": file("root.pem"), "match_typed_subject_alt_names": [names]},
+        "tls_certificates": [{"certificate_chain": file(credentials.chain()), "private_key": file(credentials.key())}],
+        "validation_context": {"trusted_ca": file(credentials.root()), "match_typed_subject_alt_names": [names]},
     });
     let fields = merged(json!({"common_tls_context": common}), more);
     extension("tls", &format!("transport_sockets.tls.v3.{kind}"), fields)

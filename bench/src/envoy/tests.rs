@@ -1,18 +1,27 @@
 //! What the Envoys are told: alike in all modes, and taken by Envoy itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use tls::Authority;
 use types::Identity;
 
 use super::*;
 
 fn credentials(folder: &Path) -> Credentials {
+    let credentials = issued(folder);
+    for (name, text) in credentials.files() {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    credentials
+}
+
+fn issued(folder: &Path) -> Credentials {
     let identity: Identity = "spiffe://cluster.local/ns/bench/sa/server".parse().unwrap();
     let authority = Authority::self_signed(&identity.trust_domain, Duration::from_secs(600)).unwrap();
-    Credentials::issue(&authority, &identity, folder).unwrap()
+    Credentials::issue(&authority, &identity, &folder.display().to_string()).unwrap()
 }
 
 /// Every bootstrap, by what it is for.
@@ -61,7 +70,7 @@ fn envoy_takes_every_bootstrap() {
     for (name, bootstrap) in bootstraps(&credentials(folder.path())) {
         let path = folder.path().join(format!("{name}.json"));
         std::fs::write(&path, bootstrap.to_string()).unwrap();
-        let words = command(&program, &path);
+        let words = command(&program.display().to_string(), &path.display().to_string());
         let output = Command::new(&words[0]).args(&words[1..]).args(["--mode", "validate"]).output().unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }

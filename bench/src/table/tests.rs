@@ -18,6 +18,6 @@ fn an_invalid_number_is_never_shown() {
     let text = render(&results, &fixture::settings());
     let row = text.lines().filter(|line| line.starts_with("sidecar ")).nth(1).unwrap();
     assert!(row.split_whitespace().nth(1) == Some("INVALID"), "{row}");
-    results.modes.retain(|mode| mode.mode == crate::mode::Mode::Sidecar);
+    results.modes.retain(|mode| mode.mode == Mode::Sidecar);
     assert!(!render(&results, &fixture::settings()).contains("REQUESTS"));
 }

@@ -11,6 +11,8 @@ use bench::settings::{Protocol, Settings};
 use bench::statistics::FEWEST_ROUNDS;
 use clap::Args;
 
+use super::cluster::Named;
+use super::replay;
 use crate::argument::duration;
 use crate::output::Format;
 
@@ -19,6 +21,29 @@ const DURATION: Duration = Duration::from_millis(1000);
 
 /// How long it lasts with `--quick`: less than three minutes.
 const QUICK_DURATION: Duration = Duration::from_millis(500);
+
+/// What a report says itself.
+const SETTINGS: [&str; 19] = [
+    "modes",
+    "measurements",
+    "protocols",
+    "conns",
+    "payload",
+    "request",
+    "qps",
+    "rounds",
+    "duration",
+    "idle_conns",
+    "quick",
+    "kubeconfig",
+    "context",
+    "image",
+    "envoy_image",
+    "nodes",
+    "budget",
+    "envoy",
+    "install_envoy",
+];
 
 /// Measure what the mesh costs, compared with no mesh and with sidecars.
 #[derive(Debug, Args)]
@@ -29,6 +54,8 @@ Examples:
   aquifer bench --install-envoy --rounds 15           with sidecars, and narrower intervals
   aquifer bench --budget 'ambient-l4.p99<=1.5x' --budget 'ambient-l4.rss<=24MB'
   aquifer bench --protocols h2,grpc --conns 16,64 --measurements rate,saturation -o json
+  aquifer bench --replay bench-20260102030405.json    what a report was made with, once more
+  aquifer bench --kubeconfig ~/.kube/config --image registry.example.com/aquifer:0.1 --nodes a,b
 
 docs/bench.md says what is measured and how to read it.")]
 pub(crate) struct BenchArgs {
@@ -66,6 +93,24 @@ pub(crate) struct BenchArgs {
     /// Shorter measurements: less than three minutes.
     #[arg(long, conflicts_with = "duration")]
     quick: bool,
+    /// Run again what a report was made with: the .json that it has written.
+    #[arg(long, value_name = "FILE", conflicts_with_all = SETTINGS)]
+    replay: Option<PathBuf>,
+    /// Measure on the cluster that this file leads to, in a namespace of its own that is deleted at the end.
+    #[arg(long, value_name = "FILE", requires = "image", conflicts_with_all = ["envoy", "install_envoy"])]
+    kubeconfig: Option<PathBuf>,
+    /// A context of it, if not the current one.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
+    /// On a cluster: an image with this program in it, as `aquifer` on its search path.
+    #[arg(long, value_name = "IMAGE", requires = "kubeconfig")]
+    image: Option<String>,
+    /// On a cluster: an image with Envoy in it, as `envoy` on its search path.
+    #[arg(long, value_name = "IMAGE", requires = "kubeconfig")]
+    pub(crate) envoy_image: Option<String>,
+    /// On a cluster: the node of clients, and that of servers; the first two that take pods if none is named.
+    #[arg(long, value_delimiter = ',', value_name = "NODE", requires = "kubeconfig")]
+    nodes: Vec<String>,
     /// A limit that the exit code tells about, as in 'ambient-l4.p99<=1.5x'; may be repeated.
     #[arg(long, value_name = "MODE.METRIC<=LIMIT")]
     pub(crate) budget: Vec<Budget>,
@@ -105,6 +150,9 @@ impl BenchArgs {
         if !(1..=1000).contains(&self.rounds) {
             bail!("--rounds is {}; expected 1 to 1000", self.rounds);
         }
+        if self.nodes.len() > 2 {
+            bail!("--nodes names {}; expected one or two, that of clients first", self.nodes.len());
+        }
         Ok(Settings {
             modes: Settings::with_baselines(&self.modes),
             measurements: unique(&self.measurements),
@@ -119,19 +167,51 @@ impl BenchArgs {
         })
     }
 
-    /// What to type for the same again.
-    pub(crate) fn command(&self, settings: &Settings) -> String {
-        let mut command = format!("aquifer bench {}", settings.flags());
-        if let Some(envoy) = &self.envoy {
-            command.push_str(&format!(" --envoy {}", envoy.display()));
+    /// These, or those that a report was made with where one is to be replayed; what is printed and written is as asked
+    /// for here.
+    ///
+    /// # Errors
+    /// The file is no report.
+    pub(crate) fn replayed(self) -> Result<Self> {
+        let Some(path) = &self.replay else { return Ok(self) };
+        let read = replay::read(path)?;
+        Ok(Self { output: self.output, no_report: self.no_report, ..read })
+    }
+
+    /// What to type for the same again, word by word.
+    pub(crate) fn words(&self, settings: &Settings) -> Vec<String> {
+        let mut words = vec!["bench".to_owned()];
+        words.extend(settings.flags());
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+        let nodes = (!self.nodes.is_empty()).then(|| self.nodes.join(","));
+        let named = [
+            ("--envoy", self.envoy.as_ref().map(absolute)),
+            ("--kubeconfig", self.kubeconfig.as_ref().map(absolute)),
+            ("--context", self.context.clone()),
+            ("--image", self.image.clone()),
+            ("--envoy-image", self.envoy_image.clone()),
+            ("--nodes", nodes),
+        ];
+        let budgets = self.budget.iter().map(|budget| ("--budget", Some(budget.to_string())));
+        for (flag, value) in named.into_iter().chain(budgets) {
+            words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
         }
         if self.install_envoy {
-            command.push_str(" --install-envoy");
+            words.push("--install-envoy".to_owned());
         }
-        for budget in &self.budget {
-            command.push_str(&format!(" --budget '{budget}'"));
-        }
-        command
+        words
+    }
+
+    /// The cluster to measure on, if it is to be one.
+    pub(super) fn cluster(&self) -> Option<Named> {
+        let (kubeconfig, image) = (self.kubeconfig.clone()?, self.image.clone()?);
+        Some(Named { kubeconfig, context: self.context.clone(), image, nodes: unique(&self.nodes) })
+    }
+
+    /// Whether it is to be a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.kubeconfig.is_some()
     }
 
     /// Where programs are kept that were installed: the folder that the tests use too.
@@ -142,11 +222,11 @@ impl BenchArgs {
     }
 }
 
-fn unique<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
+fn unique<T: Clone + PartialEq>(list: &[T]) -> Vec<T> {
     let mut found = Vec::new();
     for one in list {
         if !found.contains(one) {
-            found.push(*one);
+            found.push(one.clone());
         }
     }
     found
@@ -183,14 +263,43 @@ mod tests {
         for words in [
             "",
             "--quick --modes sidecar --budget sidecar.p50<=2ms",
+            "--kubeconfig /c --context d --image e --nodes b,a --envoy-image f --modes none,sidecar",
             "--conns 16,64,16 --payload 2k --request 1k --rounds 15 --protocols h2,grpc --measurements idle,mixed",
         ] {
             let args = parse(words);
             let settings = args.settings().unwrap();
-            let command = args.command(&settings).replace('\'', "");
-            let again = parse(command.strip_prefix("aquifer bench ").unwrap());
-            assert_eq!(again.settings().unwrap(), settings, "{command}");
-            assert_eq!(again.budget, args.budget);
+            let words = args.words(&settings);
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), serde_json::json!({"arguments": words}).to_string()).unwrap();
+            let again = parse(&format!("--no-report -o yaml --replay {}", file.path().display())).replayed().unwrap();
+            assert_eq!(again.settings().unwrap(), settings, "{words:?}");
+            assert_eq!((&again.budget, again.cluster()), (&args.budget, args.cluster()));
+            assert_eq!(again.words(&settings), words);
+            assert!(again.no_report && again.output == Format::Yaml, "what is printed and written is as asked for now");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_together_is_refused() {
+        for words in [
+            "--kubeconfig c",
+            "--image e",
+            "--nodes a,b",
+            "--kubeconfig c --image e --install-envoy",
+            "--kubeconfig c --image e --nodes a,b,c",
+            "--replay r.json --rounds 7",
+            "--replay r.json --kubeconfig c --image e",
+        ] {
+            let parsed = Line::try_parse_from(["bench"].into_iter().chain(words.split_whitespace()));
+            assert!(
+                parsed
+                    .and_then(|line| line
+                        .args
+                        .settings()
+                        .map_err(|_| clap::Error::new(clap::error::ErrorKind::TooManyValues)))
+                    .is_err(),
+                "{words}"
+            );
         }
     }
 

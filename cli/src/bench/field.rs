@@ -7,53 +7,54 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bench::Port;
+use bench::envoy::{Handshakes, STATS, Tls};
+use bench::machine::Ground;
 use bench::mode::Mode;
 use bench::results::LeftOut;
 use bench::session::Stage;
 use bench::usage::Process;
 use load::{Connections, Kind, Outcome, Pace, Plan, Protocol};
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::envoy::{Envoy, INSTALL, NO_ENVOY};
-use super::lab::Lab;
+use super::envoy::{self, Envoy};
 use super::places::{self, Place};
-use crate::demo::cluster;
+use super::site::Site;
 
 /// Discovery may be a moment behind: after this time a mode whose traffic is not what it should be is left out.
 const PROOF_DEADLINE: Duration = Duration::from_secs(15);
 
-/// Setting up a mode takes no longer; else it is left out.
-const SET_UP_DEADLINE: Duration = Duration::from_secs(60);
+/// Setting up a mode takes no longer than so many pods one after the other; else it is left out.
+const MOST_PODS: u32 = 3;
 
-/// A lab with the pods of each mode in it.
+/// A site with the pods of each mode in it.
 pub(crate) struct Field<'a> {
-    lab: &'a Lab,
+    site: &'a Site,
     places: BTreeMap<Mode, Place>,
 }
 
 impl<'a> Field<'a> {
     /// Sets up what was asked for, and says what could not be.
     pub(crate) async fn set_up(
-        lab: &'a Lab,
+        site: &'a Site,
         modes: &[Mode],
         mut envoy: Option<&mut Envoy>,
         say: &mut dyn FnMut(&str),
     ) -> (Self, Vec<LeftOut>) {
-        let mut field = Self { lab, places: BTreeMap::new() };
+        let mut field = Self { site, places: BTreeMap::new() };
         let mut left_out = Vec::new();
         for &mode in modes {
-            if mode.needs_envoy() && envoy.is_none() {
-                left_out.push(LeftOut { mode, reason: NO_ENVOY.to_owned(), advice: INSTALL.to_owned() });
+            if let Some(reason) = why_not(site, mode, envoy.is_some()) {
+                left_out.push(reason);
                 continue;
             }
             say(&format!("setting up {mode}"));
-            let set_up = field.add(mode, envoy.as_deref_mut());
-            let outcome = tokio::time::timeout(SET_UP_DEADLINE, set_up).await;
-            let outcome = outcome.unwrap_or_else(|_| bail_late());
-            if let Err(error) = outcome {
+            let deadline = site.patience * MOST_PODS;
+            let set_up = tokio::time::timeout(deadline, Box::pin(field.add(mode, envoy.as_deref_mut()))).await;
+            let late = |_elapsed| bail!("it was not ready within {} s", deadline.as_secs());
+            if let Err(error) = set_up.unwrap_or_else(late) {
                 field.places.remove(&mode);
-                let advice = format!("the lab's own log: {}", lab.log().display());
-                left_out.push(LeftOut { mode, reason: format!("{error:#}"), advice });
+                left_out.push(LeftOut { mode, reason: format!("{error:#}"), advice: site.advice.clone() });
             }
         }
         (field, left_out)
@@ -64,14 +65,37 @@ impl<'a> Field<'a> {
         self.places.keys().copied().collect()
     }
 
+    /// What each Envoy says of the connections that it has encrypted so far.
+    pub(crate) async fn tls(&self) -> BTreeMap<Mode, Tls> {
+        let mut found = BTreeMap::new();
+        for (mode, place) in self.places.iter().filter(|(_, place)| !place.envoys.is_empty()) {
+            let mut said = BTreeMap::new();
+            for (proxy, admin) in &place.envoys {
+                let stats = self.site.fetch(&place.client, *admin, STATS).await;
+                let handshakes = stats.map(|stats| Handshakes::read(&stats)).map_err(|error| format!("{error:#}"));
+                said.insert(proxy.clone(), handshakes);
+            }
+            found.insert(*mode, Tls::judge(said));
+        }
+        found
+    }
+
+    /// Which Envoy runs, as one of them says itself.
+    pub(crate) async fn envoy_version(&self) -> Option<String> {
+        let (place, admin) = self.places.values().find_map(|place| Some((place, place.envoys.first()?.1)))?;
+        let said = self.site.fetch(&place.client, admin, "/server_info").await.ok()?;
+        let said: Value = serde_json::from_str(&said).ok()?;
+        envoy::version_in(said.get("version")?.as_str()?)
+    }
+
     async fn add(&mut self, mode: Mode, envoy: Option<&mut Envoy>) -> Result<()> {
-        let place = places::set_up(self.lab, mode, envoy).await?;
+        let place = Box::pin(places::set_up(self.site, mode, envoy)).await?;
         self.places.insert(mode, place);
         self.prove(mode).await.with_context(|| format!("{mode} does not carry traffic as it should"))
     }
 
-    /// Sends a little through a mode until every proxy has taken part, and the server's node proxy has seen who called:
-    /// a comparison of something else would be worthless.
+    /// Sends a little through a mode until every proxy that is seen has taken part, and the server's node proxy has seen
+    /// who called: a comparison of something else would be worthless.
     async fn prove(&self, mode: Mode) -> Result<()> {
         let place = self.place(mode).context("it is not set up")?;
         let deadline = Instant::now() + PROOF_DEADLINE;
@@ -98,7 +122,7 @@ impl<'a> Field<'a> {
                 duration_ms: 200,
                 timeout_ms: 2_000,
             };
-            let outcome = self.lab.load(&place.client, &plan).await?;
+            let outcome = self.site.load(&place.client, &plan).await?;
             if outcome.answered == 0 {
                 bail!("no answer from {}: {:?}", plan.target, outcome.failed);
             }
@@ -109,11 +133,10 @@ impl<'a> Field<'a> {
             }
         }
         let Some((node, parts)) = &place.proof else { return Ok(()) };
-        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        let found =
-            cluster::wait_for_log(self.lab.client()?, &format!("ztunnel-{node}"), Duration::from_secs(1), &parts)
-                .await?;
-        found.map(|_| ()).with_context(|| format!("the ztunnel of {node} has not seen {}", parts.join(" ")))
+        if !self.site.has_logged(node, parts).await? {
+            bail!("the node proxy of {node} has not logged a line with {}", parts.join(" and "));
+        }
+        Ok(())
     }
 
     fn place(&self, mode: Mode) -> Option<&Place> {
@@ -121,8 +144,26 @@ impl<'a> Field<'a> {
     }
 }
 
-fn bail_late() -> Result<()> {
-    bail!("it was not ready within {} s", SET_UP_DEADLINE.as_secs())
+/// What is known beforehand to be impossible here, and what to do about it.
+fn why_not(site: &Site, mode: Mode, has_envoy: bool) -> Option<LeftOut> {
+    let left_out =
+        |reason: &str, advice: &str| Some(LeftOut { mode, reason: reason.to_owned(), advice: advice.to_owned() });
+    let is_lab = matches!(site.ground, Ground::Lab(_));
+    let is_near = matches!(mode, Mode::NoneSameNode | Mode::AmbientL4SameNode);
+    if site.far.is_none() && !is_near {
+        return left_out("it takes two nodes, and one takes pods", "name two: --nodes A,B");
+    }
+    if mode == Mode::AmbientL7 && !is_lab {
+        return left_out(
+            "its waypoint needs a certificate of the mesh's authority, whose key is read in a lab of this command's own only",
+            "compare it there: aquifer bench --modes ambient-l7",
+        );
+    }
+    match (mode.needs_envoy() && !has_envoy, is_lab) {
+        (true, true) => left_out(envoy::NO_ENVOY, envoy::INSTALL),
+        (true, false) => left_out("no image of Envoy is named", "add --envoy-image IMAGE, one with envoy in it"),
+        (false, _) => None,
+    }
 }
 
 impl Stage for Field<'_> {
@@ -140,6 +181,6 @@ impl Stage for Field<'_> {
 
     async fn run(&self, mode: Mode, plan: &Plan) -> Result<Outcome, String> {
         let place = self.place(mode).ok_or("it is not set up")?;
-        self.lab.load(&place.client, plan).await.map_err(|error| format!("{error:#}"))
+        self.site.load(&place.client, plan).await.map_err(|error| format!("{error:#}"))
     }
 }

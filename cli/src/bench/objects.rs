@@ -1,17 +1,25 @@
-//! The objects of a comparison: namespaces, clients, servers, and what stands between them.
+//! The objects of a comparison: its namespace, clients, servers, and what stands between them.
 
-use bench::envoy;
+use std::collections::BTreeMap;
+
+use bench::envoy::ADMIN;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
 use kinds::labels::{APP, DATAPLANE_MODE, GATEWAY_NAME, MODE_AMBIENT, MODE_NONE};
+use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
-/// Pods without any mesh.
-pub(super) const PLAIN: &str = "bench-plain";
+use super::envoy::Instance;
+use super::site::Site;
 
-/// Pods whose namespace is labelled for the ambient mesh.
-pub(super) const AMBIENT: &str = "bench-ambient";
+/// The label of namespaces that a comparison has made for itself.
+const OWN: &str = "aquifer.dev/bench";
 
-/// Pods with an Envoy each.
-pub(super) const SIDECAR: &str = "bench-sidecar";
+/// How the pods of node proxies are labelled, by whomever they come from.
+pub(super) const NODE_PROXY: &str = "app=ztunnel";
+
+/// The container of a client or server.
+pub(super) const APPLICATION: &str = "app";
 
 /// Where servers listen.
 pub(super) const SERVER_PORT: u16 = 8080;
@@ -22,53 +30,95 @@ pub(super) const HTTP_PORT: u16 = 80;
 /// The port of a Service at which nothing is read.
 pub(super) const BYTES_PORT: u16 = 9000;
 
-/// The node of clients, and of the servers that are near them.
-pub(super) const CLIENT_NODE: &str = "node-1";
+/// The waypoint: its pod, account, Gateway and Service.
+pub(super) const WAYPOINT: &str = "waypoint";
 
-/// The node of the other servers, and of waypoints.
-pub(super) const SERVER_NODE: &str = "node-2";
+/// Keeps the sidecars of a mesh that is there out of pods that are not to have any.
+const INJECT: &str = "sidecar.istio.io/inject";
 
-pub(super) fn namespace(name: &str) -> Value {
-    let labels = if name == AMBIENT { json!({DATAPLANE_MODE: MODE_AMBIENT}) } else { json!({}) };
+/// Whether a pod is to be in the ambient mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mesh {
+    In,
+    Out,
+}
+
+/// A namespace whose pods are in the mesh unless they say otherwise, if there `is_mesh` asked for.
+pub(super) fn namespace(name: &str, is_mesh: bool) -> Value {
+    let mut labels = json!({OWN: "true"});
+    if let (true, Some(labels)) = (is_mesh, labels.as_object_mut()) {
+        labels.insert(DATAPLANE_MODE.to_owned(), MODE_AMBIENT.into());
+    }
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
-pub(super) fn account(namespace: &str, name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})
+pub(super) fn account(site: &Site, name: &str) -> Value {
+    let metadata = json!({"name": name, "namespace": site.namespace});
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
 }
 
 /// A pod from which load comes: it waits for what is run in it.
-pub(super) fn client(namespace: &str, name: &str, sidecar: Option<Value>) -> Value {
-    let wait = json!({"name": "app", "image": "aquifer", "args": ["load", "agent", "--listen", "127.0.0.1:9090"]});
-    pod(namespace, name, CLIENT_NODE, [Some(wait), sidecar])
+pub(super) fn client(site: &Site, name: &str, mesh: Mesh, sidecar: Option<&Instance>) -> Value {
+    let wait = ["aquifer", "load", "agent", "--listen", "127.0.0.1:9090"];
+    let app = json!({"name": APPLICATION, "image": site.image, "command": wait});
+    pod(site, name, &site.near, mesh, (Some(app), sidecar))
 }
 
 /// A pod to which load goes.
-pub(super) fn server(namespace: &str, name: &str, node: &str, sidecar: Option<Value>) -> Value {
+pub(super) fn server(site: &Site, name: &str, node: &str, mesh: Mesh, sidecar: Option<&Instance>) -> Value {
     let listen = format!("0.0.0.0:{SERVER_PORT}");
     let app = json!({
-        "name": "app", "image": "aquifer", "args": ["load", "server", "--listen", listen],
+        "name": APPLICATION, "image": site.image, "command": ["aquifer", "load", "server", "--listen", listen],
         "readinessProbe": {"tcpSocket": {"port": SERVER_PORT}, "periodSeconds": 1},
     });
-    pod(namespace, name, node, [Some(app), sidecar])
+    pod(site, name, node, mesh, (Some(app), sidecar))
 }
 
-fn pod(namespace: &str, name: &str, node: &str, containers: [Option<Value>; 2]) -> Value {
-    let containers: Vec<Value> = containers.into_iter().flatten().collect();
+/// A pod on a node: the application, an Envoy, or both.
+fn pod(site: &Site, name: &str, node: &str, mesh: Mesh, (app, envoy): (Option<Value>, Option<&Instance>)) -> Value {
+    let containers: Vec<Value> = app.into_iter().chain(envoy.map(container)).collect();
+    let volumes: Vec<Value> = envoy.map(volume).into_iter().collect();
+    let mut labels = json!({APP: name, INJECT: "false"});
+    if let (Mesh::Out, Some(labels)) = (mesh, labels.as_object_mut()) {
+        labels.insert(DATAPLANE_MODE.to_owned(), MODE_NONE.into());
+    }
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": {APP: name}},
+        "metadata": {"name": name, "namespace": site.namespace, "labels": labels},
         "spec": {
-            "nodeName": node, "serviceAccountName": name, "terminationGracePeriodSeconds": 1, "containers": containers,
+            "nodeName": node, "serviceAccountName": name, "terminationGracePeriodSeconds": 1,
+            "containers": containers, "volumes": volumes,
         },
     })
 }
 
-/// The Service through which clients reach the server behind the waypoint.
-pub(super) fn service() -> Value {
+/// Runs an Envoy, ready when it says so.
+fn container(envoy: &Instance) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "server", "namespace": AMBIENT},
-        "spec": {"selector": {APP: "server"}, "ports": [
+        "name": "envoy", "image": envoy.image, "command": envoy.command,
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": ADMIN}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "envoy", "mountPath": envoy.folder, "readOnly": true}],
+    })
+}
+
+fn volume(envoy: &Instance) -> Value {
+    json!({"name": "envoy", "secret": {"secretName": envoy.name}})
+}
+
+/// What an Envoy reads.
+pub(super) fn secret(site: &Site, envoy: &Instance) -> serde_json::Result<Value> {
+    let bytes = |(name, text): (&String, &String)| (name.clone(), ByteString(text.clone().into_bytes()));
+    let data: BTreeMap<String, ByteString> = envoy.files.iter().map(bytes).collect();
+    let metadata =
+        ObjectMeta { name: Some(envoy.name.clone()), namespace: Some(site.namespace.clone()), ..ObjectMeta::default() };
+    serde_json::to_value(Secret { metadata, data: Some(data), ..Secret::default() })
+}
+
+/// The Service through which clients reach the server behind the waypoint.
+pub(super) fn service(site: &Site, server: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": server, "namespace": site.namespace},
+        "spec": {"selector": {APP: server}, "ports": [
             {"name": "http", "port": HTTP_PORT, "targetPort": SERVER_PORT},
             {"name": "tcp", "port": BYTES_PORT, "targetPort": SERVER_PORT},
         ]},
@@ -76,19 +126,19 @@ pub(super) fn service() -> Value {
 }
 
 /// A waypoint, as `istioctl waypoint apply` writes it, and the Service that its controller would make.
-pub(super) fn gateway() -> [Value; 2] {
+pub(super) fn gateway(site: &Site) -> [Value; 2] {
     let listener = json!({"name": "mesh", "port": 15008, "protocol": "HBONE"});
     [
         json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-            "metadata": {"name": "waypoint", "namespace": AMBIENT},
+            "metadata": {"name": WAYPOINT, "namespace": site.namespace},
             "spec": {"gatewayClassName": "istio-waypoint", "listeners": [listener]},
         }),
         json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "waypoint", "namespace": AMBIENT, "labels": {GATEWAY_NAME: "waypoint"}},
+            "metadata": {"name": WAYPOINT, "namespace": site.namespace, "labels": {GATEWAY_NAME: WAYPOINT}},
             "spec": {
-                "selector": {GATEWAY_NAME: "waypoint"},
+                "selector": {GATEWAY_NAME: WAYPOINT},
                 "ports": [{"name": "mesh", "port": 15008, "appProtocol": "hbone"}],
             },
         }),
@@ -96,10 +146,10 @@ pub(super) fn gateway() -> [Value; 2] {
 }
 
 /// The waypoint's pod, outside the mesh's redirection.
-pub(super) fn waypoint(command: &[String]) -> Value {
-    let mut pod = pod(AMBIENT, "waypoint", SERVER_NODE, [Some(envoy::container(command)), None]);
-    if let Some(labels) = pod.pointer_mut("/metadata/labels") {
-        *labels = json!({APP: "waypoint", DATAPLANE_MODE: MODE_NONE, GATEWAY_NAME: "waypoint"});
+pub(super) fn waypoint(site: &Site, node: &str, envoy: &Instance) -> Value {
+    let mut pod = pod(site, WAYPOINT, node, Mesh::Out, (None, Some(envoy)));
+    if let Some(labels) = pod.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.insert(GATEWAY_NAME.to_owned(), WAYPOINT.into());
     }
     pod
 }

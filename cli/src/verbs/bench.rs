@@ -3,68 +3,77 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use bench::machine::Machine;
-use bench::mode::Mode;
 use bench::results::{Circumstances, LeftOut, Results};
-use bench::{Settings, budget, session, table};
+use bench::{Settings, budget, conditions, session, table};
 use drain::Signals;
 use jiff::Timestamp;
 
 pub(crate) use crate::bench::arguments::BenchArgs;
-use crate::bench::{Envoy, Field, Lab, Progress, Report};
-use crate::output;
+use crate::bench::{Envoy, Field, Ground, Progress, Report, Site};
 use crate::program::{INTERRUPTED, command_runtime};
+use crate::{failure, output};
 
 /// Runs the verb; success only when every budget was kept.
-pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: BenchArgs) -> Result<ExitCode> {
+    let args = args.replayed()?;
     let settings = args.settings()?;
-    let needs_mesh = settings.modes.iter().any(|mode| is_ambient(*mode));
-    // Before the runtime: namespaces are entered by a copy of this process, which must not have other threads.
-    let mut lab = Lab::start(args.runtime_directory.as_deref(), needs_mesh)?;
+    let mut ground = Ground::open(&args, &settings)?;
     command_runtime()?.block_on(async {
         let mut signals = Signals::install().context("cannot watch for signals")?;
         let measured = tokio::select! {
-            measured = Box::pin(measure(args, settings, &mut lab)) => Some(measured),
+            measured = Box::pin(measure(&args, settings, &mut ground)) => Some(measured),
             _ = signals.next() => None,
         };
-        output::complain("ending the lab");
-        let stopped = lab.stop().await;
-        let Some(measured) = measured else { return Ok(ExitCode::from(INTERRUPTED)) };
-        let (results, settings) = measured?;
-        stopped.context("cannot end the lab")?;
-        show(args, &results, &settings)
+        output::complain(&ground.closing());
+        // Bounded by itself; whoever cannot wait so long kills this process.
+        let closed = ground.close().await;
+        match measured {
+            Some(Ok((results, settings))) => {
+                let code = show(&args, &results, &settings)?;
+                closed.map(|()| code)
+            }
+            other => {
+                if let Err(left) = &closed {
+                    failure::report(left);
+                }
+                other.map_or(Ok(ExitCode::from(INTERRUPTED)), |failed| failed.map(|_| ExitCode::SUCCESS))
+            }
+        }
     })
 }
 
-fn is_ambient(mode: Mode) -> bool {
-    matches!(mode, Mode::AmbientL4 | Mode::AmbientL4SameNode | Mode::AmbientL7)
-}
-
-async fn measure(args: &BenchArgs, mut settings: Settings, lab: &mut Lab) -> Result<(Results, Settings)> {
+async fn measure(args: &BenchArgs, mut settings: Settings, ground: &mut Ground) -> Result<(Results, Settings)> {
     let date = Timestamp::now();
-    let command = args.command(&settings);
+    let arguments = args.words(&settings);
     let mut progress = Progress::new();
-    let needs_envoy = settings.modes.iter().any(|mode| mode.needs_envoy());
-    let mut envoy = None;
-    if needs_envoy {
-        envoy = Envoy::find(args.envoy.as_deref(), args.install_envoy, args.cache().as_deref()).await?;
-    }
-    lab.ready(&mut |step| progress.step(step)).await?;
-    let (field, left_out) = Field::set_up(lab, &settings.modes, envoy.as_mut(), &mut |step| progress.step(step)).await;
+    let mut envoy = find_envoy(args, &settings).await?;
+    let site: Site = ground.ready(&mut |step| progress.step(step)).await?;
+    let (field, left_out) =
+        Field::set_up(&site, &settings.modes, envoy.as_mut(), &mut |step| progress.step(step)).await;
     settings.modes = field.modes();
     if settings.modes.is_empty() {
         let reasons: Vec<String> =
             left_out.iter().map(|one: &LeftOut| format!("{}: {}", one.mode, one.reason)).collect();
         bail!("no mode can be measured: {}", reasons.join("; "));
     }
-    let records = session::run(&field, &settings, &mut |at| progress.turn(at)).await;
+    let records = Box::pin(session::run(&field, &settings, &mut |at| progress.turn(at))).await;
     progress.end();
+    let mut lines = conditions::of(&settings, site.ground());
+    if let Some(envoy) = &envoy {
+        let told = match envoy.version() {
+            Some(version) => Some(version.to_owned()),
+            None => field.envoy_version().await,
+        };
+        lines.push(conditions::of_envoy(told.as_deref().unwrap_or("of an unknown version")));
+    }
     let circumstances = Circumstances {
-        command,
+        arguments,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: date.to_string(),
-        machine: Machine::this(),
-        conditions: conditions(&settings, envoy.as_ref()),
+        ground: site.ground().clone(),
+        conditions: lines,
+        proxies_unseen: site.proxies_unseen(),
+        tls: field.tls().await,
         left_out,
         envoy: envoy.as_ref().map(|envoy| envoy.files().to_vec()).unwrap_or_default(),
     };
@@ -73,13 +82,15 @@ async fn measure(args: &BenchArgs, mut settings: Settings, lab: &mut Lab) -> Res
     Ok((results, settings))
 }
 
-/// What is the same in all modes, and what is not.
-fn conditions(settings: &Settings, envoy: Option<&Envoy>) -> Vec<String> {
-    let mut lines = bench::conditions::of(settings);
-    if let Some(envoy) = envoy {
-        lines.push(bench::conditions::of_envoy(envoy.version()));
+/// The Envoy of the modes that need one.
+async fn find_envoy(args: &BenchArgs, settings: &Settings) -> Result<Option<Envoy>> {
+    if !settings.modes.iter().any(|mode| mode.needs_envoy()) {
+        return Ok(None);
     }
-    lines
+    if args.is_cluster() {
+        return args.envoy_image.as_deref().map(Envoy::of_image).transpose();
+    }
+    Envoy::find(args.envoy.as_deref(), args.install_envoy, args.cache().as_deref()).await
 }
 
 fn show(args: &BenchArgs, results: &Results, settings: &Settings) -> Result<ExitCode> {
