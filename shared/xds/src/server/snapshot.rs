@@ -1,11 +1,15 @@
 //! What is served: immutable, versioned snapshots of named resources.
 
+mod difference;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
 use prost_types::Any;
 use sha2::{Digest, Sha256};
+
+use difference::Differences;
 
 /// One resource as clients get it.
 ///
@@ -63,6 +67,7 @@ pub fn version(encoded: &[u8]) -> Arc<str> {
 pub struct Resources {
     entries: BTreeMap<Arc<str>, Arc<Entry>>,
     aliases: BTreeMap<String, BTreeSet<Arc<str>>>,
+    differences: Differences,
 }
 
 impl Resources {
@@ -70,6 +75,14 @@ impl Resources {
     #[must_use]
     pub fn entries(&self) -> &BTreeMap<Arc<str>, Arc<Entry>> {
         &self.entries
+    }
+
+    /// The names, sorted, under which there is something else than there was, or nothing any more.
+    ///
+    /// What stayed should be the same `Arc` in both, names too: it is not looked at then.
+    /// The first client that comes from `before` has it found out; for all others it is at hand.
+    pub(crate) fn changed_since(&self, before: &Arc<Self>) -> Arc<[Arc<str>]> {
+        self.differences.to(before, || difference::between(&before.entries, &self.entries))
     }
 
     /// The resources that a subscribed name stands for: the one of that name, or those with that alias.
@@ -91,7 +104,7 @@ impl<N: Into<Arc<str>>, E: Into<Arc<Entry>>> FromIterator<(N, E)> for Resources 
                 aliases.entry(alias.clone()).or_default().insert(Arc::clone(name));
             }
         }
-        Self { entries, aliases }
+        Self { entries, aliases, differences: Differences::default() }
     }
 }
 

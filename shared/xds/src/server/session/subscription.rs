@@ -157,29 +157,22 @@ impl Subscription {
         difference
     }
 
-    fn since(&self, base: &Resources, current: &Resources) -> Difference {
+    fn since(&self, base: &Arc<Resources>, current: &Resources) -> Difference {
         let mut difference = Difference::default();
-        for (name, entry) in current.entries() {
+        for name in &*current.changed_since(base) {
             let old = base.entries().get(name);
-            if old.is_some_and(|old| Arc::ptr_eq(old, entry)) {
-                continue;
-            }
             let was_sent = old.is_some_and(|old| self.matches(name, old));
-            match (self.matches(name, entry), was_sent) {
-                (true, true) if old.is_some_and(|old| has_same_content(old, entry)) => {}
-                (true, _) => {
-                    difference.changed.insert(Arc::clone(name), Arc::clone(entry));
+            let new = current.entries().get(name).filter(|new| self.matches(name, new));
+            match new {
+                Some(new) if was_sent && old.is_some_and(|old| has_same_content(old, new)) => {}
+                Some(new) => {
+                    difference.changed.insert(Arc::clone(name), Arc::clone(new));
                 }
-                // It lost the alias under which the client knew it, and would grow stale there.
-                (false, true) => {
+                // It is gone, or has lost the alias under which the client knew it and would grow stale there.
+                None if was_sent => {
                     difference.removed.insert(name.to_string());
                 }
-                (false, false) => {}
-            }
-        }
-        for (name, entry) in base.entries() {
-            if !current.entries().contains_key(name) && self.matches(name, entry) {
-                difference.removed.insert(name.to_string());
+                None => {}
             }
         }
         difference
