@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use papaya::HashMap;
+use papaya::{HashMap, Operation};
 use tokio::sync::watch;
 use types::{Cidr, Hostname, Identity, NamespacedHostname, NetworkAddress, WorkloadUid};
 
@@ -95,25 +95,27 @@ pub(crate) fn put<K: Hash + Eq, T: Clone>(
     order: impl Fn(&T, &T) -> Ordering,
     new: Option<T>,
 ) {
-    let map = map.pin();
-    let old = map.get(&key).map_or(&[][..], |few| few);
-    let mut others = old.iter().filter(|other| !is_same(other)).peekable();
-    let few = match (others.peek(), new) {
-        (None, None) => None,
-        (None, Some(new)) => Some(Few::One(new)),
-        (Some(_), new) => {
-            let mut list: Vec<T> = others.cloned().collect();
-            if let Some(new) = new {
-                let index = list.partition_point(|other| order(other, &new).is_lt());
-                list.insert(index, new);
+    let next = |old: Option<(&K, &Few<T>)>| {
+        let old = old.map_or(&[][..], |(_key, few)| few);
+        #[cfg(test)]
+        work::count(1 + old.len());
+        let mut others = old.iter().filter(|other| !is_same(other)).peekable();
+        let few = match (others.peek(), new.clone()) {
+            (None, None) if old.is_empty() => return Operation::Abort(()),
+            (None, None) => return Operation::Remove,
+            (None, Some(new)) => Few::One(new),
+            (Some(_), new) => {
+                let mut list: Vec<T> = others.cloned().collect();
+                if let Some(new) = new {
+                    let index = list.partition_point(|other| order(other, &new).is_lt());
+                    list.insert(index, new);
+                }
+                Few::Several(Arc::from(list))
             }
-            Some(Few::Several(Arc::from(list)))
-        }
+        };
+        Operation::Insert(few)
     };
-    match few {
-        Some(few) => map.insert(key, few),
-        None => map.remove(&key),
-    };
+    map.pin().compute(key, next);
 }
 
 impl<T> Deref for Few<T> {
@@ -124,5 +126,22 @@ impl<T> Deref for Few<T> {
             Self::One(value) => std::slice::from_ref(value),
             Self::Several(list) => list,
         }
+    }
+}
+
+/// How much of the indices was touched: what a change costs must not depend on how large the mesh is.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    thread_local!(static DONE: Cell<usize> = const { Cell::new(0) });
+
+    pub(crate) fn count(values: usize) {
+        DONE.set(DONE.get() + values);
+    }
+
+    /// Takes what was counted on this thread since the last time.
+    pub(crate) fn take() -> usize {
+        DONE.take()
     }
 }

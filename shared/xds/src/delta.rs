@@ -288,6 +288,7 @@ impl Subscribed {
             }
         }
         rejected.extend(self.feed.apply(update));
+        self.held.reserve(versions.len().saturating_sub(self.held.len()));
         let refused: BTreeSet<&str> = rejected.iter().map(|refused| &*refused.name).collect();
         // What was refused keeps the entry of its last good version, so that a removal while away is still noticed.
         self.held.extend(versions.into_iter().filter(|(name, _)| !refused.contains(&**name)));

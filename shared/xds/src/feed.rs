@@ -35,6 +35,7 @@ impl Feed for AddressFeed {
         let mut batch = self.writer.batch();
         let mut rejected = Vec::new();
         let mut kinds = Kinds::default();
+        batch.reserve(update.resources.len());
         for (name, encoded) in update.resources {
             if kinds.upsert(&mut batch, &name, encoded) {
                 continue;

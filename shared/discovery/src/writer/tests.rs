@@ -201,3 +201,36 @@ fn a_large_mesh_loads() {
     let single = start.elapsed() / 1000;
     println!("{WORKLOADS} workloads in {workloads:?}, with {SERVICES} services {all:?}; one change {single:?}");
 }
+
+/// A mesh of that many services with ten endpoints each.
+fn large(services: usize) -> (Writer, View) {
+    let names = (0..services).map(|number| format!("a/x-{number}.example"));
+    let endpoint = |number: usize| {
+        let service = format!("a/x-{}.example", number / 10);
+        endpoint(&service, &format!("pod-{number}"), &format!("10.{}.{}.1", number / 256, number % 256))
+    };
+    let vip = |number: usize| format!("10.96.{}.{}", number / 256, number % 256);
+    world((0..services * 10).map(endpoint), names.enumerate().map(|(number, name)| service(&name, &vip(number))))
+}
+
+#[test]
+fn one_change_touches_no_more_of_a_large_mesh_than_of_a_small_one() {
+    let work = |services| {
+        let (mut writer, view) = large(services);
+        let before = view.workloads();
+        let groups = || view.services().iter().map(|service| view.group(&service.key()).unwrap()).collect::<Vec<_>>();
+        let groups_before = groups();
+        index::work::take();
+        writer.upsert_workload(endpoint("a/x-0.example", "pod-0", "10.250.0.1"));
+        let done = index::work::take();
+        writer.upsert_service(service("a/x-0.example", "10.97.0.1"));
+        let done = (done, index::work::take());
+        let is_new = |(before, after): &(&Arc<Workload>, &Arc<Workload>)| !Arc::ptr_eq(before, after);
+        assert_eq!(before.iter().zip(&view.workloads()).filter(is_new).count(), 1);
+        assert_eq!(groups_before.iter().zip(groups()).filter(|(before, after)| !Arc::ptr_eq(before, after)).count(), 1);
+        done
+    };
+    let small = work(10);
+    assert!(small.0 > 0 && small.1 > 0);
+    assert_eq!(work(300), small);
+}

@@ -18,8 +18,9 @@ use crate::wire::{Fields, Undecodable};
 /// The kinds of one response.
 #[derive(Default)]
 pub(super) struct Kinds {
-    /// By the encoding of what they have in common.
-    kinds: HashMap<Box<[u8]>, Kind>,
+    /// Places in `kinds` by the encoding of what they have in common.
+    places: HashMap<Box<[u8]>, usize>,
+    kinds: Vec<Kind>,
     localities: HashMap<Box<[u8]>, Arc<Locality>>,
     common: Vec<u8>,
 }
@@ -65,21 +66,24 @@ impl Kinds {
     }
 
     fn kind(&mut self, batch: &mut Batch<'_>) -> Option<&Kind> {
-        if !self.kinds.contains_key(&*self.common) {
-            let common = wire::Workload::decode(&*self.common).ok()?;
-            // Any uid will do: each instance has its own.
-            let workload = convert::workload(wire::Workload { uid: "kind".to_owned(), ..common }).ok()?;
-            self.kinds.insert(Box::from(&*self.common), batch.kind(workload));
+        if let Some(place) = self.places.get(&*self.common) {
+            return self.kinds.get(*place);
         }
-        self.kinds.get(&*self.common)
+        let common = wire::Workload::decode(&*self.common).ok()?;
+        // Any uid will do: each instance has its own.
+        let workload = convert::workload(wire::Workload { uid: "kind".to_owned(), ..common }).ok()?;
+        self.places.insert(Box::from(&*self.common), self.kinds.len());
+        self.kinds.push(batch.kind(workload));
+        self.kinds.last()
     }
 
     fn locality(&mut self, batch: &mut Batch<'_>, encoded: &[u8]) -> Option<Arc<Locality>> {
-        if !self.localities.contains_key(encoded) {
-            let locality = convert::locality(wire::Locality::decode(encoded).ok()?);
-            self.localities.insert(Box::from(encoded), batch.locality(locality));
+        if let Some(locality) = self.localities.get(encoded) {
+            return Some(Arc::clone(locality));
         }
-        self.localities.get(encoded).cloned()
+        let locality = batch.locality(convert::locality(wire::Locality::decode(encoded).ok()?));
+        self.localities.insert(Box::from(encoded), Arc::clone(&locality));
+        Some(locality)
     }
 }
 
