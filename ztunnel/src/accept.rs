@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::claim::{Claim, Place};
+use crate::connect::TUNNEL_UNSENT;
 use crate::lane::Lane;
 use crate::outbound::Entrance;
 use crate::shared::Settings;
@@ -129,6 +130,7 @@ fn open_role(role: Role, settings: &Settings, options: &ListenOptions) -> io::Re
         keepalive: settings.keepalive.filter(|_| role != Role::Hbone),
         no_delay: true,
         is_local: matches!(role, Role::Outbound | Role::Socks),
+        unsent: (role == Role::Hbone).then_some(TUNNEL_UNSENT),
     };
     let options = &ListenOptions { accepted, ..options.clone() };
     match role {

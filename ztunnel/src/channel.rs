@@ -39,7 +39,7 @@ const TLS_DEADLINE: Duration = Duration::from_secs(5);
 const KEEPALIVE: Keepalive =
     Keepalive { time: Duration::from_secs(300), interval: Duration::from_secs(75), retries: 9 };
 
-const TUNING: Tuning = Tuning { keepalive: Some(KEEPALIVE), no_delay: true, is_local: false };
+const TUNING: Tuning = Tuning { keepalive: Some(KEEPALIVE), no_delay: true, is_local: false, unsent: None };
 
 /// How often a silent server is asked whether it is there, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));

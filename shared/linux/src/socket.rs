@@ -54,6 +54,10 @@ pub struct Tuning {
     ///
     /// A congestion control that paces (BBR) spends a timer on every few segments, to spare a network that is not there.
     pub is_local: bool,
+    /// How many bytes may wait in the kernel before they are sent; none leaves it to the machine, which allows megabytes.
+    ///
+    /// For connections that carry the streams of many: what waits in the kernel goes before whatever comes later.
+    pub unsent: Option<u32>,
 }
 
 /// When an idle connection is probed, and when it is given up.
@@ -261,6 +265,9 @@ fn tune(socket: &Socket, tuning: Tuning) -> io::Result<()> {
     if tuning.is_local {
         // The one that every kernel has and every process may choose.
         socket.set_tcp_congestion(b"reno")?;
+    }
+    if let Some(unsent) = tuning.unsent {
+        socket.set_tcp_notsent_lowat(unsent)?;
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ fn a_dual_stack_listener_takes_both_families_unless_told() {
 fn a_connection_gets_its_options() {
     in_namespace(|| {
         let keepalive = Keepalive { time: Duration::from_secs(180), interval: Duration::from_secs(75), retries: 9 };
-        let tuning = Tuning { keepalive: Some(keepalive), no_delay: true, is_local: true };
+        let tuning = Tuning { keepalive: Some(keepalive), no_delay: true, is_local: true, unsent: Some(1 << 17) };
         let options =
             StreamOptions { mark: Some(MARK), tuning, user_timeout: Some(Duration::from_secs(20)), source: None };
         let listener = listen("127.0.0.1:0", &ListenOptions { accepted: tuning, ..ListenOptions::default() });
@@ -74,6 +74,7 @@ fn a_connection_gets_its_options() {
         assert!(seen.tcp_nodelay().unwrap());
         assert_eq!(seen.tcp_user_timeout().unwrap(), options.user_timeout);
         assert_eq!(congestion_control(&client), "reno");
+        assert_eq!(seen.tcp_notsent_lowat().unwrap(), 1 << 17);
 
         let (accepted, _) = accept(&listener);
         let seen = SockRef::from(&accepted);
@@ -83,6 +84,7 @@ fn a_connection_gets_its_options() {
         assert_eq!(seen.tcp_keepalive_retries().unwrap(), keepalive.retries);
         assert!(seen.tcp_nodelay().unwrap());
         assert_eq!(congestion_control(&accepted), "reno");
+        assert_eq!(seen.tcp_notsent_lowat().unwrap(), 1 << 17);
     });
 }
 

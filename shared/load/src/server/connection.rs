@@ -108,7 +108,7 @@ fn tell(bytes: &[u8]) -> io::Result<Option<Protocol>> {
 }
 
 fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    tuned(stream, Tuning { keepalive: Some(KEEPALIVE), no_delay: true, is_local: false })
+    tuned(stream, Tuning { keepalive: Some(KEEPALIVE), no_delay: true, ..Tuning::default() })
 }
 
 async fn hand_over(input: Input, purpose: Purpose, shared: &Shared) -> io::Result<()> {
