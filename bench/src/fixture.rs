@@ -68,6 +68,7 @@ pub(crate) fn records() -> Vec<Record> {
         (Metric::Rss, 24_576.0),
         (Metric::RssAtRate, 24_000.0),
         (Metric::SwitchesPerRequest, 2.5),
+        (Metric::SyscallsPerRequest, 6.5),
     ];
     let sidecar = [
         (Metric::P50, 540.0),

@@ -169,7 +169,8 @@ fn numbers(results: &Results) -> String {
 /// What each proxy uses.
 fn proxies(results: &Results) -> String {
     let shown = [Metric::CpuPerRequest, Metric::CpuPerRequestAtRate, Metric::CpuPerConnection, Metric::CpuPerGbit];
-    let shown: Vec<Metric> = shown.into_iter().chain([Metric::SwitchesPerRequest, Metric::Rss]).collect();
+    let shown: Vec<Metric> =
+        shown.into_iter().chain([Metric::SwitchesPerRequest, Metric::SyscallsPerRequest, Metric::Rss]).collect();
     let mut rows = String::new();
     for mode in &results.modes {
         for proxy in &mode.proxies {

@@ -45,7 +45,7 @@ impl Turn {
         let bulk = |streams| (Port::Bytes, Kind::Bulk(Bulk { streams, direction: Direction::Upload }));
         match measurement {
             Measurement::Rate => alone(requests(case, settings, Pace::Fixed { rate })),
-            Measurement::Saturation => alone(requests(case, settings, Pace::Saturation)),
+            Measurement::Saturation | Measurement::Syscalls => alone(requests(case, settings, Pace::Saturation)),
             Measurement::Connections => alone(connections(case)),
             Measurement::Bulk1 => alone(bulk(1)),
             Measurement::Bulk4 => alone(bulk(4)),
@@ -123,7 +123,7 @@ pub(crate) fn numbers(
             let (found, bulk) = (latency()?, gbps(beside.ok_or("nothing ran beside")?)?);
             [(Metric::MixedP50, found.p50_us), (Metric::MixedP99, found.p99_us), (Metric::MixedGbps, bulk)].into()
         }
-        Measurement::Idle => Numbers::new(),
+        Measurement::Idle | Measurement::Syscalls => Numbers::new(),
     })
 }
 

@@ -13,6 +13,8 @@ pub enum Measurement {
     Rate,
     /// As many requests as the connections carry.
     Saturation,
+    /// The same once more, with system calls counted, which slows them down.
+    Syscalls,
     /// A new connection for each request.
     Connections,
     /// One stream of bytes.
@@ -36,9 +38,10 @@ pub struct UnknownMeasurement {
 
 impl Measurement {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Rate,
         Self::Saturation,
+        Self::Syscalls,
         Self::Connections,
         Self::Bulk1,
         Self::Bulk4,
@@ -48,7 +51,8 @@ impl Measurement {
     ];
 
     /// Those of a run that asks for none in particular.
-    pub const DEFAULT: [Self; 5] = [Self::Rate, Self::Saturation, Self::Connections, Self::Bulk1, Self::Bulk4];
+    pub const DEFAULT: [Self; 6] =
+        [Self::Rate, Self::Saturation, Self::Syscalls, Self::Connections, Self::Bulk1, Self::Bulk4];
 
     /// As flags write it.
     #[must_use]
@@ -56,6 +60,7 @@ impl Measurement {
         match self {
             Self::Rate => "rate",
             Self::Saturation => "saturation",
+            Self::Syscalls => "syscalls",
             Self::Connections => "connections",
             Self::Bulk1 => "bulk1",
             Self::Bulk4 => "bulk4",
@@ -65,10 +70,15 @@ impl Measurement {
         }
     }
 
-    /// In how many rounds it is made. Memory that idle connections took stays with a proxy that they have left: only
+    /// In how many rounds it is made. What a proxy calls does not change from round to round. Memory that idle connections took stays with a proxy that they have left: only
     /// before any load it grows by what they need.
     pub(crate) fn most_rounds(self) -> usize {
-        if self == Self::Idle { 1 } else { usize::MAX }
+        if matches!(self, Self::Idle | Self::Syscalls) { 1 } else { usize::MAX }
+    }
+
+    /// Whether it says nothing about a mode without proxies.
+    pub(crate) fn is_of_proxies(self) -> bool {
+        self == Self::Syscalls
     }
 
     /// Whether it is the same for every protocol and number of connections.
@@ -115,6 +125,7 @@ pub enum Metric {
     RssIdle,
     KibPerIdleConnection,
     SwitchesPerRequest,
+    SyscallsPerRequest,
     MixedP50,
     MixedP99,
     MixedGbps,
@@ -144,7 +155,7 @@ pub enum Unit {
 
 impl Metric {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::P50,
         Self::P90,
         Self::P99,
@@ -164,13 +175,14 @@ impl Metric {
         Self::RssIdle,
         Self::KibPerIdleConnection,
         Self::SwitchesPerRequest,
+        Self::SyscallsPerRequest,
         Self::MixedP50,
         Self::MixedP99,
         Self::MixedGbps,
     ];
 
     fn facts(self) -> Facts {
-        use Measurement::{Bulk1, Bulk4, Bulk64, Connections, Idle, Mixed, Rate, Saturation};
+        use Measurement::{Bulk1, Bulk4, Bulk64, Connections, Idle, Mixed, Rate, Saturation, Syscalls};
         use Unit::{Count, Gbps, Kib, Microseconds, PerSecond, Seconds};
         let (key, alias, of, unit, is_of_proxies) = match self {
             Self::P50 => ("p50_us", "p50", Rate, Microseconds, false),
@@ -192,6 +204,7 @@ impl Metric {
             Self::RssIdle => ("rss_idle_kib", "rss-idle", Idle, Kib, true),
             Self::KibPerIdleConnection => ("kib_per_idle_connection", "idle-conn", Idle, Kib, true),
             Self::SwitchesPerRequest => ("context_switches_per_request", "switches", Saturation, Count, true),
+            Self::SyscallsPerRequest => ("syscalls_per_request", "syscalls", Syscalls, Count, true),
             Self::MixedP50 => ("mixed_p50_us", "mixed-p50", Mixed, Microseconds, false),
             Self::MixedP99 => ("mixed_p99_us", "mixed-p99", Mixed, Microseconds, false),
             Self::MixedGbps => ("mixed_gbps", "mixed-bulk", Mixed, Gbps, false),

@@ -127,6 +127,9 @@ fn per_work(measurement: Measurement, used: &Used, work: f64) -> Numbers {
             rss,
         ]
         .into(),
+        Measurement::Syscalls => {
+            used.system_calls.map(|calls| (Metric::SyscallsPerRequest, calls as f64 / work)).into_iter().collect()
+        }
         Measurement::Connections => [(Metric::CpuPerConnection, micros)].into(),
         Measurement::Bulk1 => {
             [(Metric::CpuPerGbit, used.cpu_s * 1e9 / work), (Metric::CpuPerGbyte, used.cpu_s * 8e9 / work)].into()
@@ -140,7 +143,13 @@ mod tests {
     use super::*;
 
     fn used() -> Used {
-        Used { process: "ztunnel".to_owned(), cpu_s: 0.5, context_switches: 30_000, rss_kib: 12_288 }
+        Used {
+            process: "ztunnel".to_owned(),
+            cpu_s: 0.5,
+            context_switches: 30_000,
+            system_calls: Some(45_000),
+            rss_kib: 12_288,
+        }
     }
 
     #[test]
@@ -150,6 +159,10 @@ mod tests {
         assert_eq!(found[&Metric::CpuPerThousand], 0.05);
         assert_eq!(found[&Metric::SwitchesPerRequest], 3.0);
         assert_eq!(found[&Metric::Rss], 12_288.0);
+        let found = per_work(Measurement::Syscalls, &used(), 10_000.0);
+        assert_eq!(found, [(Metric::SyscallsPerRequest, 4.5)].into());
+        let uncounted = Used { system_calls: None, ..used() };
+        assert_eq!(per_work(Measurement::Syscalls, &uncounted, 10_000.0), Numbers::new());
         let found = per_work(Measurement::Bulk1, &used(), 4e9);
         assert_eq!((found[&Metric::CpuPerGbit], found[&Metric::CpuPerGbyte]), (0.125, 1.0));
         assert_eq!(per_work(Measurement::Bulk1, &used(), 0.0), Numbers::new());

@@ -127,7 +127,10 @@ fn order(settings: &Settings) -> Vec<(usize, Case, Measurement, Mode)> {
     for round in 1..=settings.rounds {
         for case in settings.cases() {
             let measurements = settings.measurements_of(case).into_iter().filter(|one| round <= one.most_rounds());
-            let turns = measurements.flat_map(|one| settings.modes.iter().map(move |mode| (round, case, one, *mode)));
+            let modes = |one: Measurement| {
+                settings.modes.iter().filter(move |mode| !one.is_of_proxies() || mode.baseline().is_some())
+            };
+            let turns = measurements.flat_map(|one| modes(one).map(move |mode| (round, case, one, *mode)));
             order.extend(turns);
         }
     }
@@ -210,7 +213,11 @@ async fn turn(
     settings: &Settings,
 ) -> Result<Taken, Lost> {
     let refused = |error: io::Error| Lost::Refused(error.to_string());
-    let mut sampler = Sampler::new(stage.proxies(mode).map_err(refused)?, settings.duration).map_err(refused)?;
+    let mut proxies = stage.proxies(mode).map_err(refused)?;
+    if measurement == Measurement::Syscalls {
+        proxies.iter_mut().try_for_each(Process::count_system_calls).map_err(refused)?;
+    }
+    let mut sampler = Sampler::new(proxies, settings.duration).map_err(refused)?;
     let Turn { main: (port, kind), beside } = Turn::of(measurement, case, settings);
     let main = run_one(stage, mode, plan(kind, stage.target(mode, port), settings));
     let beside = async {

@@ -97,7 +97,7 @@ impl std::fmt::Display for Case {
 /// connections, and belong to the first case; new connections are those of HTTP/1.1 and TCP.
 pub(crate) fn is_meant(measurement: Measurement, case: Case, is_first: bool) -> bool {
     match measurement {
-        Measurement::Rate | Measurement::Saturation | Measurement::Mixed => true,
+        Measurement::Rate | Measurement::Saturation | Measurement::Syscalls | Measurement::Mixed => true,
         // HTTP/2 is made to keep connections.
         Measurement::Connections => matches!(case.protocol, Protocol::Http1 | Protocol::Tcp),
         Measurement::Bulk1 | Measurement::Bulk4 | Measurement::Bulk64 | Measurement::Idle => is_first,
@@ -179,8 +179,8 @@ pub(crate) mod tests {
         let cases = settings.cases();
         assert_eq!(cases.len(), 2);
         assert_eq!(settings.measurements_of(cases[0]), Measurement::DEFAULT);
-        let [rate, saturation, connections, ..] = Measurement::DEFAULT;
-        assert_eq!(settings.measurements_of(cases[1]), [rate, saturation, connections]);
+        let [rate, saturation, syscalls, connections, ..] = Measurement::DEFAULT;
+        assert_eq!(settings.measurements_of(cases[1]), [rate, saturation, syscalls, connections]);
     }
 
     #[test]
@@ -193,7 +193,7 @@ pub(crate) mod tests {
     fn the_flags_say_everything() {
         assert_eq!(
             settings().flags().join(" "),
-            "--modes none,ambient-l4 --measurements rate,saturation,connections,bulk1,bulk4 --protocols http1 \
+            "--modes none,ambient-l4 --measurements rate,saturation,syscalls,connections,bulk1,bulk4 --protocols http1 \
              --conns 16,64 --payload 1024 --request 0 --qps 1000 --rounds 6 --duration 1200ms \
              --idle-conns 1000"
         );

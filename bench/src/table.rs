@@ -10,10 +10,9 @@ use crate::mode::Mode;
 use crate::results::{ModeResult, PUBLISHED_SOURCE, Results};
 use crate::settings::Settings;
 use crate::statistics::{CONFIDENCE, FEWEST_ROUNDS};
-use crate::usage::NO_SYSCALLS;
 
 /// What is shown of throughput and of what it costs, where anything was measured.
-const COSTS: [Metric; 13] = [
+const COSTS: [Metric; 14] = [
     Metric::MaxRps,
     Metric::ConnsPerS,
     Metric::Bulk,
@@ -23,6 +22,7 @@ const COSTS: [Metric; 13] = [
     Metric::CpuPerConnection,
     Metric::CpuPerGbit,
     Metric::SwitchesPerRequest,
+    Metric::SyscallsPerRequest,
     Metric::Rss,
     Metric::RssIdle,
     Metric::KibPerIdleConnection,
@@ -56,7 +56,6 @@ pub fn render(results: &Results, settings: &Settings) -> String {
     }
     let _ = write!(text, "\n{}", verdicts(results));
     let _ = writeln!(text, "\nnot measured here, for context: {}", context(results));
-    let _ = writeln!(text, "{NO_SYSCALLS}");
     for verdict in &results.budgets {
         let word = if verdict.kept { "kept" } else { "VIOLATED" };
         let _ = writeln!(text, "budget {} {word}: {}", verdict.budget, verdict.found);
@@ -161,6 +160,7 @@ pub(crate) fn title(metric: Metric) -> &'static str {
         Metric::RssIdle => "RSS IDLE",
         Metric::KibPerIdleConnection => "IDLE CONN",
         Metric::SwitchesPerRequest => "SWITCHES/REQ",
+        Metric::SyscallsPerRequest => "SYSCALLS/REQ",
         Metric::MixedP50 => "P50 BESIDE BULK",
         Metric::MixedP99 => "P99 BESIDE BULK",
         Metric::MixedGbps => "BULK BESIDE",

@@ -3,26 +3,27 @@
 //! Processor time is summed over threads from their scheduling statistics, which count nanoseconds; the sums that the
 //! kernel keeps for a whole process count hundredths of a second.
 //! Threads that end between two readings take with them what they used meanwhile: proxies keep theirs.
-//! System calls are not in `/proc`: `io` counts `read` and `write`, and sockets are used by other calls.
+//! System calls are not in `/proc` (`io` counts `read` and `write`, and sockets are used by other calls): the kernel counts
+//! them for those that have the right to ask.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use linux::syscalls::SystemCalls;
 use serde::{Deserialize, Serialize};
 
-/// Why there are no system calls in the report.
-pub const NO_SYSCALLS: &str = "system calls are not counted: /proc counts reads and writes of files alone, and \
-                               counting all takes tracing rights that not every machine gives";
-
 /// A process, told from a later one with the same number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Process {
     /// What reports call it.
     pub name: String,
     pid: u32,
     started: u64,
+    /// Only while system calls are what is measured.
+    system_calls: Option<Arc<SystemCalls>>,
 }
 
 /// What a process had used up to a moment.
@@ -31,6 +32,7 @@ pub struct Reading {
     threads: BTreeMap<u32, Thread>,
     /// Resident memory, in KiB.
     pub rss_kib: u64,
+    system_calls: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,9 +50,20 @@ pub struct Used {
     pub cpu_s: f64,
     /// Context switches of all threads, asked for or not.
     pub context_switches: u64,
+    /// System calls of all threads, where they were counted.
+    pub system_calls: Option<u64>,
     /// Resident memory afterwards, in KiB.
     pub rss_kib: u64,
 }
+
+impl PartialEq for Process {
+    /// Whether it is the same process by the same name.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.pid, self.started) == (&other.name, other.pid, other.started)
+    }
+}
+
+impl Eq for Process {}
 
 impl Process {
     /// The process with that number.
@@ -58,7 +71,16 @@ impl Process {
     /// # Errors
     /// There is none.
     pub fn open(name: impl Into<String>, pid: u32) -> io::Result<Self> {
-        Ok(Self { name: name.into(), pid, started: started(pid)? })
+        Ok(Self { name: name.into(), pid, started: started(pid)?, system_calls: None })
+    }
+
+    /// Lets later readings have its system calls, from now on. All system calls of the machine take longer meanwhile.
+    ///
+    /// # Errors
+    /// It has ended, or the right is missing.
+    pub(crate) fn count_system_calls(&mut self) -> io::Result<()> {
+        self.system_calls = Some(Arc::new(SystemCalls::of(self.pid)?));
+        Ok(())
     }
 
     /// What it has used so far.
@@ -77,11 +99,12 @@ impl Process {
             }
         }
         let rss_kib = field(&std::fs::read_to_string(folder.join("status"))?, "VmRSS").unwrap_or_default();
+        let system_calls = self.system_calls.as_ref().map(|counter| counter.count()).transpose()?;
         // Last: whatever was read before was this process's if it still is.
         if started(self.pid)? != self.started {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.name)));
         }
-        Ok(Reading { threads, rss_kib })
+        Ok(Reading { threads, rss_kib, system_calls })
     }
 }
 
@@ -89,7 +112,9 @@ impl Reading {
     /// What was used between an earlier reading and this one.
     #[must_use]
     pub fn since(&self, earlier: &Self, process: &str) -> Used {
-        let mut used = Used { process: process.to_owned(), cpu_s: 0.0, context_switches: 0, rss_kib: self.rss_kib };
+        let system_calls = self.system_calls.zip(earlier.system_calls).map(|(now, before)| now.saturating_sub(before));
+        let (process, rss_kib) = (process.to_owned(), self.rss_kib);
+        let mut used = Used { process, cpu_s: 0.0, context_switches: 0, system_calls, rss_kib };
         for (id, now) in &self.threads {
             let before = earlier.threads.get(id).copied().unwrap_or_default();
             used.cpu_s += now.cpu.saturating_sub(before.cpu).as_secs_f64();
@@ -97,6 +122,12 @@ impl Reading {
         }
         used
     }
+}
+
+/// Why nobody's system calls can be counted here; nothing where they can.
+#[must_use]
+pub fn why_no_system_calls() -> Option<String> {
+    SystemCalls::of(std::process::id()).err().map(|error| format!("system calls are not counted: {error}"))
 }
 
 /// Every process that descends from `first`, itself included, with its command line.
@@ -185,6 +216,27 @@ mod tests {
         };
         assert_eq!(used.process, "own");
         assert!(used.cpu_s < 60.0, "{used:?}");
+    }
+
+    #[test]
+    fn system_calls_are_counted_once_they_are_asked_for_where_that_is_allowed() {
+        let mut own = Process::open("own", std::process::id()).unwrap();
+        let before = own.read().unwrap();
+        assert_eq!(before.since(&before, "own").system_calls, None);
+        // Threads of other tests begin and end meanwhile, so that only a process which has none can be counted exactly;
+        // that is for the tests of `linux`.
+        let counted = own.count_system_calls();
+        if let Some(why) = why_no_system_calls() {
+            println!("SKIPPED: {why}");
+            return;
+        }
+        if counted.is_ok() {
+            let before = own.read().unwrap();
+            let calls = || (0..1_000).for_each(|_| drop(std::fs::metadata("/")));
+            std::thread::spawn(calls).join().unwrap();
+            let used = own.read().unwrap().since(&before, "own");
+            assert!(used.system_calls.unwrap() >= 1_000, "{used:?}");
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) struct BenchArgs {
     /// mode is relative to comes with it.
     #[arg(long, value_delimiter = ',', value_name = "MODE", default_values_t = Mode::ALL)]
     modes: Vec<Mode>,
-    /// Measurements, from: rate, saturation, connections, bulk1, bulk4, bulk64, mixed, idle.
+    /// Measurements, from: rate, saturation, syscalls, connections, bulk1, bulk4, bulk64, mixed, idle.
     #[arg(long, value_delimiter = ',', value_name = "WHAT", default_values_t = Measurement::DEFAULT)]
     measurements: Vec<Measurement>,
     /// What the requests are, from: http1, h2, grpc, tcp.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use bench::metric::Measurement;
 use bench::results::{Circumstances, LeftOut, Results};
 use bench::{Settings, budget, conditions, session, table};
 use drain::Signals;
@@ -56,6 +57,11 @@ async fn measure(args: &BenchArgs, mut settings: Settings, ground: &mut Ground) 
             left_out.iter().map(|one: &LeftOut| format!("{}: {}", one.mode, one.reason)).collect();
         bail!("no mode can be measured: {}", reasons.join("; "));
     }
+    let unseen = site.proxies_unseen();
+    let uncounted = if unseen.is_none() { bench::usage::why_no_system_calls() } else { None };
+    if unseen.is_some() || uncounted.is_some() {
+        settings.measurements.retain(|one| *one != Measurement::Syscalls);
+    }
     let records = Box::pin(session::run(&field, &settings, &mut |at| progress.turn(at))).await;
     progress.end();
     let mut lines = conditions::of(&settings, site.ground());
@@ -66,13 +72,14 @@ async fn measure(args: &BenchArgs, mut settings: Settings, ground: &mut Ground) 
         };
         lines.push(conditions::of_envoy(told.as_deref().unwrap_or("of an unknown version")));
     }
+    lines.extend(uncounted);
     let circumstances = Circumstances {
         arguments,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: date.to_string(),
         ground: site.ground().clone(),
         conditions: lines,
-        proxies_unseen: site.proxies_unseen(),
+        proxies_unseen: unseen,
         tls: field.tls().await,
         left_out,
         envoy: envoy.as_ref().map(|envoy| envoy.files().to_vec()).unwrap_or_default(),

@@ -22,6 +22,7 @@ pub mod process;
 pub mod route;
 pub mod seqpacket;
 pub mod socket;
+pub mod syscalls;
 pub mod sysctl;
 pub mod timer;
 

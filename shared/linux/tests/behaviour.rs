@@ -17,4 +17,5 @@ mod behaviour {
     pub(crate) mod seqpacket;
     pub(crate) mod socket;
     pub(crate) mod support;
+    pub(crate) mod syscalls;
 }
