@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its terminal")]
 
 mod codegen;
+mod instructions;
 #[cfg(test)]
 mod mutants;
 mod peers;
@@ -18,6 +19,7 @@ usage: cargo xtask <task>
 
   test [--full] [FILTER]   every test; as root it first installs the peers that the tests talk to
   peers                    install these peers, and say where they are
+  instructions [--update]  what hot functions cost, against the stored numbers
   tidy                     the rules that no compiler checks: layers, dependency owners, sizes, module docs
   codegen [--check]        write (or compare) the protobuf code below shared/proto/src/gen
 
@@ -45,6 +47,8 @@ fn run() -> Result<bool> {
         ["codegen"] => codegen::write(&root).map(|()| true),
         ["codegen", "--check"] => codegen::check(&root).map(|()| true),
         ["tidy"] => tidy::run(&root),
+        ["instructions"] => instructions::check(&root),
+        ["instructions", "--update"] => instructions::update(&root).map(|()| true),
         ["peers"] => Ok(peers::report(&root)),
         ["test", rest @ ..] => suite::run(&root, rest),
         ["help" | "--help" | "-h"] => {

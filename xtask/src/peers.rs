@@ -43,6 +43,11 @@ const PEERS: &[Peer] = &[
         source: Source::Debian("containernetworking-plugins"),
         used_for: "CNI plugins before ours in a chain",
     },
+    Peer {
+        program: "valgrind",
+        source: Source::Debian("valgrind"),
+        used_for: "counting the instructions of hot functions",
+    },
     Peer { program: "openssl", source: Source::Debian("openssl"), used_for: "an independent TLS peer" },
     Peer {
         program: "kubectl",
@@ -77,6 +82,21 @@ pub(crate) fn prepare(root: &Path) -> Vec<String> {
     }
     let missing = PEERS.iter().filter(|peer| !is_present(&directory, peer));
     missing.map(|peer| format!("{} ({}); {}", peer.program, peer.used_for, hint(&peer.source))).collect()
+}
+
+/// Installs one program when the user may.
+///
+/// # Errors
+/// It stays away.
+pub(crate) fn prepare_one(root: &Path, program: &str) -> anyhow::Result<()> {
+    let directory = directory(root);
+    for peer in PEERS.iter().filter(|peer| peer.program == program) {
+        if is_root() && !is_present(&directory, peer) {
+            install::install(root, &directory, std::slice::from_ref(peer));
+        }
+        anyhow::ensure!(is_present(&directory, peer), "{program} is not here; {}", hint(&peer.source));
+    }
+    Ok(())
 }
 
 /// Installs what is missing and says where it is, for tests that are run by `cargo test`; `false` when a peer stays away.

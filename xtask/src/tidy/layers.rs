@@ -13,7 +13,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (2, &["dns", "tls", "hbone", "xds", "zds"]),
     (3, &["identity"]),
     (4, &["ztunnel", "waypoint", "controlplane", "node", "lab", "bench"]),
-    (5, &["aquifer", "end-to-end", "fuzz-targets", "xtask"]),
+    (5, &["aquifer", "end-to-end", "fuzz-targets", "instructions", "xtask"]),
 ];
 
 /// Dependencies that only their owners may name, so that replacing one means changing one crate.
