@@ -78,7 +78,13 @@ impl Cluster {
         let creation = made.creation.insert(creation);
         let created = tokio::time::timeout(ANSWER, creation).await.map_err(|_elapsed| silent())?;
         made.creation = None;
-        created.context("cannot make a namespace")??;
+        if let Err(error) = created.context("cannot make a namespace")? {
+            if is_refusal(&error) {
+                // It is not there, or is somebody else's: nothing of it is to be deleted.
+                self.made = None;
+            }
+            return Err(error.context(format!("cannot make namespace {namespace}")));
+        }
         let ground = machine::Cluster { version, nodes: chosen.into_iter().map(facts).collect() };
         let advice = format!("see kubectl get events -A, or name other nodes: --nodes {near},OTHER");
         Ok(Site {
@@ -154,6 +160,10 @@ impl Made {
         left.extend(conditions.filter(|one| one.status == "True").filter_map(|one| one.message));
         if left.is_empty() { "nothing that the cluster names".to_owned() } else { left.join("; ") }
     }
+}
+
+fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(_)))
 }
 
 fn is_absent(error: &anyhow::Error) -> bool {
