@@ -9,11 +9,16 @@ use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use papaya::{HashMap, Operation};
+use papaya::Operation;
 use tokio::sync::watch;
 use types::{Cidr, Hostname, Identity, NamespacedHostname, NetworkAddress, WorkloadUid};
 
 use crate::model::{Health, LocalName, Protocol, Service, Workload};
+
+/// A map that readers share with the writer.
+///
+/// Its hashes are seeded at random and quick, not cryptographic: texts are hashed ten times while a workload is taken in.
+pub(crate) type HashMap<K, V> = papaya::HashMap<K, V, foldhash::quality::RandomState>;
 
 /// Several values under one key, in order of preference; never empty while in a map.
 pub(crate) type List<T> = Arc<[T]>;

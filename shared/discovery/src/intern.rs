@@ -158,13 +158,13 @@ impl Shared for PortMap {
 
 /// One copy of each value, swept of those that only the pool holds whenever it has doubled.
 struct Pool<T> {
-    values: HashSet<T>,
+    values: HashSet<T, foldhash::quality::RandomState>,
     next_sweep: usize,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { values: HashSet::new(), next_sweep: SMALLEST_SWEEP }
+        Self { values: HashSet::default(), next_sweep: SMALLEST_SWEEP }
     }
 }
 

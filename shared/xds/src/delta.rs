@@ -83,7 +83,7 @@ struct Subscribed {
     mode: Mode,
     feed: Box<dyn Feed>,
     /// Names that are held, with the version last accepted; empty for what was refused and is remembered nevertheless.
-    held: HashMap<Arc<str>, Version>,
+    held: HashMap<Arc<str>, Version, foldhash::quality::RandomState>,
     /// Names that were asked for and not answered yet.
     wanted: BTreeSet<String>,
     /// Names that were asked for, and the resources that answered each.
@@ -117,7 +117,7 @@ impl Client {
             type_url: Arc::from(type_url),
             mode,
             feed: Box::new(feed),
-            held: HashMap::new(),
+            held: HashMap::default(),
             wanted: BTreeSet::new(),
             asked: BTreeMap::new(),
             is_acknowledged: false,

@@ -42,17 +42,25 @@ fn hash(text: &[u8]) -> Option<[u8; HASH]> {
     if pairs.len() != bytes.len() {
         return None;
     }
+    // Whether all were digits is asked once, at the end.
+    let mut seen = 0;
     for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
+        let (high, low) = (digit(*high), digit(*low));
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bytes)
+    (seen < 16).then_some(bytes)
 }
 
-fn digit(letter: u8) -> Option<u8> {
-    match letter {
-        b'0'..=b'9' => Some(letter - b'0'),
-        b'a'..=b'f' => Some(letter - b'a' + 10),
-        _ => None,
+/// The value of a digit; more than 15 for anything else.
+fn digit(letter: u8) -> u8 {
+    let (number, letter) = (letter.wrapping_sub(b'0'), letter.wrapping_sub(b'a'));
+    if number < 10 {
+        number
+    } else if letter < 6 {
+        letter + 10
+    } else {
+        u8::MAX
     }
 }
 

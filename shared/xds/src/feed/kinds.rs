@@ -19,9 +19,9 @@ use crate::wire::{Fields, Undecodable};
 #[derive(Default)]
 pub(super) struct Kinds {
     /// Places in `kinds` by the encoding of what they have in common.
-    places: HashMap<Box<[u8]>, usize>,
+    places: HashMap<Box<[u8]>, usize, foldhash::quality::RandomState>,
     kinds: Vec<Kind>,
-    localities: HashMap<Box<[u8]>, Arc<Locality>>,
+    localities: HashMap<Box<[u8]>, Arc<Locality>, foldhash::quality::RandomState>,
     common: Vec<u8>,
 }
 
