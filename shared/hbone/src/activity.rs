@@ -1,14 +1,19 @@
-//! A transport that remembers when something arrived last, so that a busy connection needs no PING.
+//! A transport that remembers when something arrived last, so that a busy connection needs no PING, and that lets others
+//! have their turn.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+/// How many bytes may be read in a row before other tasks of the thread have their turn: the streams whose bytes these
+/// are, which pass them on while they are still in the cache, and everybody else's requests.
+const BURST: usize = 256 * 1024;
 
 /// When bytes arrived last; shared between the transport and the one who asks.
 #[derive(Debug, Clone)]
@@ -43,23 +48,36 @@ impl Seen {
 pub(crate) struct Activity<T> {
     inner: T,
     seen: Seen,
+    /// Bytes since others had their turn.
+    burst: usize,
 }
 
 impl<T> Activity<T> {
     pub(crate) fn new(inner: T) -> (Self, Seen) {
         let seen = Seen { start: Instant::now(), milliseconds: Arc::default() };
-        (Self { inner, seen: seen.clone() }, seen)
+        (Self { inner, seen: seen.clone(), burst: 0 }, seen)
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Activity<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.seen.touch();
+        let this = &mut *self;
+        if this.burst >= BURST {
+            this.burst = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        Poll::Ready(Ok(()))
+        let before = buf.filled().len();
+        let Poll::Ready(outcome) = Pin::new(&mut this.inner).poll_read(cx, buf) else {
+            this.burst = 0;
+            return Poll::Pending;
+        };
+        let count = buf.filled().len() - before;
+        if count > 0 {
+            this.burst += count;
+            this.seen.touch();
+        }
+        Poll::Ready(outcome)
     }
 }
 
@@ -86,5 +104,49 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Activity<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    /// Always has more.
+    struct Hose;
+
+    impl AsyncRead for Hose {
+        fn poll_read(self: Pin<&mut Self>, _cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buf.put_slice(&[0; 1024]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_always_has_more_pauses_for_others_and_comes_back() {
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        let (mut transport, _seen) = Activity::new(Hose);
+        for pauses in 1..4 {
+            let mut bytes = 0;
+            let mut space = [0; 1024];
+            while Pin::new(&mut transport).poll_read(&mut context, &mut ReadBuf::new(&mut space)).is_ready() {
+                bytes += space.len();
+                assert!(bytes <= BURST, "{bytes} bytes without a pause");
+            }
+            assert_eq!((bytes, wakes.0.load(Ordering::Relaxed)), (BURST, pauses));
+        }
     }
 }

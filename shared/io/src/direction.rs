@@ -11,8 +11,8 @@ use tokio::io::ReadBuf;
 use crate::copy::Operation;
 use crate::{Duplex, scratch};
 
-/// How many buffers one poll may move before it lets other tasks run; 1 MiB keeps a poll well below a millisecond.
-const ROUNDS_PER_POLL: usize = 16;
+/// How many buffers one poll may move before it lets other tasks run: 240 KiB keep a poll well below half a millisecond.
+const ROUNDS_PER_POLL: usize = 4;
 
 /// From how many bytes at a time on a stream counts as a bulk transfer.
 const LARGE: usize = scratch::SIZE / 2;

@@ -178,7 +178,7 @@ fn one_poll_of_a_fast_connection_is_bounded() {
     let mut context = Context::from_waker(Waker::noop());
     for polls in 1..4 {
         assert!(copy.as_mut().poll(&mut context).is_pending());
-        assert_eq!(counters.to_upstream(), polls * 16 * scratch::SIZE as u64);
+        assert_eq!(counters.to_upstream(), polls * 4 * scratch::SIZE as u64);
         assert_eq!(counters.to_downstream(), counters.to_upstream());
     }
 }
