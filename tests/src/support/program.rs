@@ -52,7 +52,10 @@ impl Caller {
         // The build directory may lie where others may not look.
         let home = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
         let program = home.path().join("aquifer");
-        fs::copy(built(), &program).unwrap();
+        // By another process: a child that some other test starts meanwhile would have ours open for writing until it
+        // runs its own program, and "Text file busy" would be the answer to ours.
+        let copied = std::process::Command::new("cp").arg(built()).arg(&program).status().unwrap();
+        assert!(copied.success(), "cp: {copied}");
         let runtime = home.path().join("run");
         fs::create_dir(&runtime).unwrap();
         let user = is_root().then_some(NOBODY);
