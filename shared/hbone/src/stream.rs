@@ -48,34 +48,18 @@ impl Stream {
         (self.read, self.write)
     }
 
-    /// Polls for the next chunk without copying it; `None` at the end. See [`ReadHalf::poll_chunk`].
-    ///
-    /// # Errors
-    /// `ConnectionReset` or what broke the connection.
-    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        self.read.poll_chunk(cx)
-    }
-
     /// The next chunk without a copy; `None` at the end.
     ///
     /// # Errors
-    /// As [`Stream::poll_chunk`].
+    /// As [`ReadHalf::poll_chunk`].
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         self.read.chunk().await
-    }
-
-    /// Polls for capacity and sends as much of `bytes` as it allows, without copying. See [`WriteHalf::poll_send`].
-    ///
-    /// # Errors
-    /// `BrokenPipe` when the peer has reset the stream, or what broke the connection.
-    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<usize>> {
-        self.write.poll_send(cx, bytes)
     }
 
     /// Sends all of `bytes` without a copy, waiting for capacity as often as need be.
     ///
     /// # Errors
-    /// As [`Stream::poll_send`].
+    /// As [`WriteHalf::poll_send`].
     pub async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         self.write.send(bytes).await
     }

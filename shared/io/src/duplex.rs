@@ -40,8 +40,6 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
 
 impl Duplex for tokio::net::TcpStream {}
 
-impl Duplex for tokio::io::DuplexStream {}
-
 impl<T: Duplex> Duplex for &mut T {
     const OWNS_BYTES: bool = T::OWNS_BYTES;
 
