@@ -69,7 +69,7 @@ pub(crate) async fn application(
         let destination = SocketAddr::new(loopback, destination.port());
         return tcp(shared, pod, destination, Other::Application(None), deadline).await;
     }
-    tcp(shared, pod, destination, kept_source(&shared.settings, client, destination), deadline).await
+    tcp(shared, pod, destination, own_application(&shared.settings, client, destination), deadline).await
 }
 
 /// As [`tcp`] for tunnels, whose failures a pool shares among those who wait.
@@ -96,7 +96,7 @@ fn timed_out() -> io::Error {
 }
 
 /// The application, with the client's address if it shall see it: not when the pod talks to itself, where it is its own.
-pub(crate) fn kept_source(settings: &Settings, client: SocketAddr, destination: SocketAddr) -> Other {
+pub(crate) fn own_application(settings: &Settings, client: SocketAddr, destination: SocketAddr) -> Other {
     Other::Application((settings.keeps_source && client.ip() != destination.ip()).then_some(client.ip()))
 }
 

@@ -61,7 +61,7 @@ async fn connect(
     let workload = lane.local_workload().await?;
     describe(lane, live.live(), record, &workload, destination);
     authorise(&lane.shared, live, Attempt { workload: &workload, source: live.source, identity: None, destination })?;
-    let application = connect::kept_source(&lane.shared.settings, live.source, destination);
+    let application = connect::own_application(&lane.shared.settings, live.source, destination);
     let deadline = Instant::now() + CONNECT_DEADLINE;
     let onward = connect::tcp(&lane.shared, &lane.pod, destination, application, deadline).await?;
     let _ = live.path.set(Path { original: None, actual: destination, carriage: Carriage::Tcp, handshake: None });
