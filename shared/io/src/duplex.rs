@@ -40,6 +40,9 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
 
 impl Duplex for tokio::net::TcpStream {}
 
+/// In memory: for tests and measurements.
+impl Duplex for tokio::io::DuplexStream {}
+
 impl<T: Duplex> Duplex for &mut T {
     const OWNS_BYTES: bool = T::OWNS_BYTES;
 

@@ -12,8 +12,6 @@ use crate::scratch;
 mod chaos;
 mod failures;
 
-impl Duplex for DuplexStream {}
-
 /// Two peers with a running copy between them.
 struct Joined {
     client: DuplexStream,
