@@ -24,7 +24,7 @@ pub fn of(settings: &Settings, ground: &Ground) -> Vec<String> {
             )
         }
     };
-    vec![
+    let mut lines = vec![
         format!("{place}; {what} answered with {payload} bytes"),
         "load open-loop at the fixed rate: the schedule is fixed in advance, latency counts from the intended send time"
             .to_owned(),
@@ -32,7 +32,12 @@ pub fn of(settings: &Settings, ground: &Ground) -> Vec<String> {
         format!("the same in all modes: client, server, one thread each; kept connections; {mesh}"),
         "clients dial the server's pod, ambient-l7 the Service in front of it, sidecars their Envoy on loopback"
             .to_owned(),
-    ]
+    ];
+    for mode in settings.modes.iter().filter(|mode| !mode.proxy_settings().is_empty()) {
+        let told: Vec<String> = mode.proxy_settings().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        lines.push(format!("{mode}: two more nodes of the lab, whose ztunnels have {}", told.join(" and ")));
+    }
+    lines
 }
 
 /// The same for the Envoys.

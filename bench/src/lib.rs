@@ -23,8 +23,10 @@ pub mod session;
 pub mod settings;
 pub mod statistics;
 pub mod table;
+mod tunnels;
 pub mod usage;
 mod words;
 
 pub use load_plan::{Numbers, Port};
 pub use settings::Settings;
+pub use tunnels::Opened;

@@ -70,8 +70,8 @@ impl Measurement {
         }
     }
 
-    /// In how many rounds it is made. What a proxy calls does not change from round to round. Memory that idle connections took stays with a proxy that they have left: only
-    /// before any load it grows by what they need.
+    /// In how many rounds it is made. What a proxy calls does not change from round to round. Memory that idle connections
+    /// took stays with a proxy that they have left: only before any load it grows by what they need.
     pub(crate) fn most_rounds(self) -> usize {
         if matches!(self, Self::Idle | Self::Syscalls) { 1 } else { usize::MAX }
     }
@@ -118,6 +118,7 @@ pub enum Metric {
     CpuPerRequestAtRate,
     CpuPerThousand,
     CpuPerConnection,
+    HandshakesPerConnection,
     CpuPerGbit,
     CpuPerGbyte,
     Rss,
@@ -155,7 +156,7 @@ pub enum Unit {
 
 impl Metric {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::P50,
         Self::P90,
         Self::P99,
@@ -168,6 +169,7 @@ impl Metric {
         Self::CpuPerRequestAtRate,
         Self::CpuPerThousand,
         Self::CpuPerConnection,
+        Self::HandshakesPerConnection,
         Self::CpuPerGbit,
         Self::CpuPerGbyte,
         Self::Rss,
@@ -197,6 +199,7 @@ impl Metric {
             Self::CpuPerRequestAtRate => ("cpu_us_per_request_at_rate", "cpu-at-rate", Rate, Microseconds, true),
             Self::CpuPerThousand => ("cpu_s_per_1000_requests", "cpu-1000", Saturation, Seconds, true),
             Self::CpuPerConnection => ("cpu_us_per_connection", "cpu-conn", Connections, Microseconds, true),
+            Self::HandshakesPerConnection => ("handshakes_per_connection", "handshakes", Connections, Count, false),
             Self::CpuPerGbit => ("cpu_s_per_gbit", "cpu-gbit", Bulk1, Seconds, true),
             Self::CpuPerGbyte => ("cpu_s_per_gb", "cpu-gb", Bulk1, Seconds, true),
             Self::Rss => ("rss_kib", "rss", Saturation, Kib, true),
@@ -242,7 +245,7 @@ impl Metric {
         self.facts().unit
     }
 
-    /// Whether there is no such number where there is no proxy.
+    /// Whether each proxy has its part of it, so that there is none where there is no proxy.
     #[must_use]
     pub fn is_of_proxies(self) -> bool {
         self.facts().is_of_proxies
@@ -262,6 +265,7 @@ impl Unit {
             Self::Seconds => format!("{value:.3}s"),
             Self::Kib if value.abs() >= 1024.0 => format!("{:.1} MiB", value / 1024.0),
             Self::Kib => format!("{value:.1} KiB"),
+            Self::Count if value.abs() < 2.0 => format!("{value:.2}"),
             Self::Count => format!("{value:.1}"),
         }
     }
@@ -310,5 +314,6 @@ mod tests {
         assert_eq!(Unit::PerSecond.show(999.0), "999/s");
         assert_eq!(Unit::Kib.show(12.0 * 1024.0), "12.0 MiB");
         assert_eq!(Unit::Kib.show(2.5), "2.5 KiB");
+        assert_eq!((Unit::Count.show(0.984), Unit::Count.show(6.46)), ("0.98".to_owned(), "6.5".to_owned()));
     }
 }

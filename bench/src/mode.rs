@@ -17,6 +17,8 @@ pub enum Mode {
     AmbientL4,
     /// One node proxy between two pods of its node.
     AmbientL4SameNode,
+    /// Two node proxies that make a connection between them for each connection of a client, two nodes.
+    AmbientL4Cold,
     /// Two node proxies and a waypoint, two nodes.
     AmbientL7,
     /// A proxy in either pod that reads HTTP, two nodes.
@@ -34,7 +36,19 @@ pub struct UnknownMode {
 
 impl Mode {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::None,
+        Self::NoneSameNode,
+        Self::AmbientL4,
+        Self::AmbientL4SameNode,
+        Self::AmbientL4Cold,
+        Self::AmbientL7,
+        Self::Sidecar,
+        Self::SidecarL4,
+    ];
+
+    /// Those of a run that asks for none in particular.
+    pub const DEFAULT: [Self; 7] = [
         Self::None,
         Self::NoneSameNode,
         Self::AmbientL4,
@@ -52,6 +66,7 @@ impl Mode {
             Self::NoneSameNode => "none-same-node",
             Self::AmbientL4 => "ambient-l4",
             Self::AmbientL4SameNode => "ambient-l4-same-node",
+            Self::AmbientL4Cold => "ambient-l4-cold",
             Self::AmbientL7 => "ambient-l7",
             Self::Sidecar => "sidecar",
             Self::SidecarL4 => "sidecar-l4",
@@ -66,6 +81,7 @@ impl Mode {
             Self::NoneSameNode => "no proxy; one node",
             Self::AmbientL4 => "the ztunnels of two nodes, HBONE between them",
             Self::AmbientL4SameNode => "one ztunnel between two pods of its node",
+            Self::AmbientL4Cold => "the ztunnels of two more nodes, a TLS handshake for each connection",
             Self::AmbientL7 => "two ztunnels and an Envoy as waypoint that reads HTTP",
             Self::Sidecar => "an Envoy in either pod that reads HTTP, mutual TLS between them; two nodes",
             Self::SidecarL4 => "an Envoy in either pod that copies bytes, mutual TLS between them; two nodes",
@@ -78,7 +94,9 @@ impl Mode {
         match self {
             Self::None | Self::NoneSameNode => None,
             Self::AmbientL4SameNode => Some(Self::NoneSameNode),
-            Self::AmbientL4 | Self::AmbientL7 | Self::Sidecar | Self::SidecarL4 => Some(Self::None),
+            Self::AmbientL4 | Self::AmbientL4Cold | Self::AmbientL7 | Self::Sidecar | Self::SidecarL4 => {
+                Some(Self::None)
+            }
         }
     }
 
@@ -87,7 +105,26 @@ impl Mode {
     pub fn rivals(self) -> &'static [Self] {
         match self {
             Self::AmbientL4 => &[Self::Sidecar, Self::SidecarL4],
+            Self::AmbientL4Cold => &[Self::SidecarL4],
             Self::AmbientL7 => &[Self::Sidecar],
+            _ => &[],
+        }
+    }
+
+    /// Whether every connection of a client begins with a TLS handshake between its proxies, also where they could do with
+    /// one for many.
+    #[must_use]
+    pub fn is_cold(self) -> bool {
+        self == Self::AmbientL4Cold
+    }
+
+    /// What its node proxies are told beyond what those of the other modes are.
+    ///
+    /// A tunnel carries one connection, and is no longer there for another as soon as it stands.
+    #[must_use]
+    pub fn proxy_settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::AmbientL4Cold => &[("POOL_MAX_STREAMS_PER_CONNECTION", "1"), ("POOL_UNUSED_RELEASE_TIMEOUT", "0s")],
             _ => &[],
         }
     }
@@ -124,6 +161,8 @@ mod tests {
             assert_eq!(mode.name().parse(), Ok(mode));
             assert_eq!(serde_json::to_value(mode).unwrap(), mode.name());
         }
+        let default: Vec<Mode> = Mode::ALL.into_iter().filter(|mode| !mode.is_cold()).collect();
+        assert_eq!(default, Mode::DEFAULT, "in the same order, without what has to be asked for");
         let error = "ambient".parse::<Mode>().unwrap_err().to_string();
         assert!(error.starts_with("no mode \"ambient\"; there are: none, none-same-node, ambient-l4,"), "{error}");
     }

@@ -16,6 +16,7 @@ use crate::mode::Mode;
 use crate::sampler::Sampler;
 use crate::settings::{Case, Settings};
 use crate::usage::Process;
+use crate::tunnels::{self, Opened};
 
 /// A mode that cannot be measured so many times in a row is left alone.
 const MOST_FAILURES: usize = 3;
@@ -32,6 +33,12 @@ pub trait Stage {
     fn proxies(&self, mode: Mode) -> io::Result<Vec<Process>>;
 
     /// Carries out a plan in the client of a mode.
+    /// The TCP connections of the client's pod so far; nothing where they cannot be seen.
+    ///
+    /// # Errors
+    /// The kernel's, or the client has ended.
+    fn opened(&self, mode: Mode) -> io::Result<Option<Opened>>;
+
     fn run(&self, mode: Mode, plan: &Plan) -> impl Future<Output = Result<Outcome, String>>;
 }
 
@@ -225,6 +232,7 @@ async fn turn(
             Some((port, kind)) => Some(run_one(stage, mode, plan(kind, stage.target(mode, port), settings)).await),
             None => None,
         }
+    let opened = stage.opened(mode).map_err(refused)?;
     };
     let mut load = pin!(async { tokio::join!(main, beside) });
     let (outcome, beside) = loop {
@@ -235,7 +243,9 @@ async fn turn(
     };
     let outcome = outcome.map_err(Lost::Refused)?;
     let beside = beside.transpose().map_err(Lost::Refused)?;
-    let numbers = numbers(measurement, &outcome, beside.as_ref()).map_err(Lost::Invalid)?;
+    let mut numbers = numbers(measurement, &outcome, beside.as_ref()).map_err(Lost::Invalid)?;
+    let opened = (opened, stage.opened(mode).map_err(refused)?);
+    numbers.extend(tunnels::numbers(measurement, mode, opened).map_err(Lost::Invalid)?);
     let proxies = sampler.finish(measurement, &outcome, settings);
     Ok(Taken { proxies, numbers, failed: outcome.failed.values().sum() })
 }

@@ -12,7 +12,7 @@ use crate::settings::Settings;
 use crate::statistics::{CONFIDENCE, FEWEST_ROUNDS};
 
 /// What is shown of throughput and of what it costs, where anything was measured.
-const COSTS: [Metric; 14] = [
+const COSTS: [Metric; 15] = [
     Metric::MaxRps,
     Metric::ConnsPerS,
     Metric::Bulk,
@@ -20,6 +20,7 @@ const COSTS: [Metric; 14] = [
     Metric::Bulk64,
     Metric::CpuPerRequest,
     Metric::CpuPerConnection,
+    Metric::HandshakesPerConnection,
     Metric::CpuPerGbit,
     Metric::SwitchesPerRequest,
     Metric::SyscallsPerRequest,
@@ -153,6 +154,7 @@ pub(crate) fn title(metric: Metric) -> &'static str {
         Metric::CpuPerRequestAtRate => "CPU/REQUEST AT RATE",
         Metric::CpuPerThousand => "CPU/1000 REQUESTS",
         Metric::CpuPerConnection => "CPU/CONN",
+        Metric::HandshakesPerConnection => "HANDSHAKES/CONN",
         Metric::CpuPerGbit => "CPU/GBIT",
         Metric::CpuPerGbyte => "CPU/GB",
         Metric::Rss => "RSS",
@@ -181,13 +183,14 @@ pub(crate) fn row_name(results: &Results, mode: &ModeResult) -> String {
 }
 
 /// What a terminal has room for; the rest is in the other forms of the report.
-const SPOKEN_OF: [Metric; 7] = [
+const SPOKEN_OF: [Metric; 8] = [
     Metric::P50,
     Metric::P99,
     Metric::MaxRps,
     Metric::ConnsPerS,
     Metric::Bulk,
     Metric::CpuPerRequest,
+    Metric::CpuPerConnection,
     Metric::CpuPerGbit,
 ];
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 use linux::syscalls::SystemCalls;
 use serde::{Deserialize, Serialize};
 
+use crate::tunnels::Opened;
+
 /// A process, told from a later one with the same number.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -83,6 +85,16 @@ impl Process {
         Ok(())
     }
 
+    /// The TCP connections of its network namespace so far.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn opened(&self) -> io::Result<Opened> {
+        let opened = Opened::read(&std::fs::read_to_string(folder(self.pid).join("net/snmp"))?)?;
+        self.check()?;
+        Ok(opened)
+    }
+
     /// What it has used so far.
     ///
     /// # Errors
@@ -100,11 +112,16 @@ impl Process {
         }
         let rss_kib = field(&std::fs::read_to_string(folder.join("status"))?, "VmRSS").unwrap_or_default();
         let system_calls = self.system_calls.as_ref().map(|counter| counter.count()).transpose()?;
-        // Last: whatever was read before was this process's if it still is.
-        if started(self.pid)? != self.started {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.name)));
-        }
+        self.check()?;
         Ok(Reading { threads, rss_kib, system_calls })
+    }
+
+    /// To be asked last: whatever was read before was this process's if it still is.
+    fn check(&self) -> io::Result<()> {
+        if started(self.pid)? == self.started {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.name)))
     }
 }
 
@@ -244,6 +261,17 @@ mod tests {
         let mut later = Process::open("x", std::process::id()).unwrap();
         later.started -= 1;
         assert_eq!(later.read().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(later.opened().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn connections_are_counted_where_they_are_opened() {
+        let own = Process::open("own", std::process::id()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let before = own.opened().unwrap();
+        drop(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let after = own.opened().unwrap();
+        assert!(after.active > before.active && after.passive > before.passive, "{before:?} {after:?}");
     }
 
     #[test]

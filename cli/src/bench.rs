@@ -9,6 +9,7 @@ mod lab;
 mod nodes;
 mod objects;
 mod places;
+mod proxies;
 mod replay;
 mod show;
 mod site;

@@ -27,6 +27,7 @@ const PLAUSIBLE: [(&str, f64, f64); 5] = [
     ("bulk_gbps", 0.001, 1_000.0),
 ];
 
+/// Runs a comparison of tiny measurements.
 async fn bench(caller: &Caller, arguments: &str) -> Output {
     let common = "bench --rounds 2 --duration 300ms --qps 50 --conns 4 -o json";
     let words: Vec<&str> = common.split(' ').chain(arguments.split(' ')).collect();
@@ -88,6 +89,29 @@ async fn the_mesh_is_compared_with_no_mesh() {
 }
 
 #[tokio::test]
+async fn the_cold_mode_makes_a_handshake_for_each_connection_and_proves_it() {
+    let _place = whole_machine().await;
+    let arguments = "--modes ambient-l4,ambient-l4-cold --measurements connections --no-report";
+    let output = bench(&Caller::ordinary(), arguments).await;
+    if is_refused(&output) {
+        return;
+    }
+    let results = json(&output);
+    let [none, warm, cold] = results["modes"].as_array().unwrap().as_slice() else { panic!("{}", results["left_out"]) };
+    assert!(none["handshakes_per_connection"].is_null(), "there is no proxy: {none}");
+    let median =
+        |mode: &Value, field: &str| mode[field]["median"].as_f64().unwrap_or_else(|| panic!("{field}: {mode}"));
+    let [shared, own] = [warm, cold].map(|mode| median(mode, "handshakes_per_connection"));
+    assert!(shared < 0.5 && (0.99..=1.01).contains(&own), "{shared}, {own}");
+    let [kept, made] = [warm, cold].map(|mode| median(mode, "cpu_us_per_connection"));
+    assert!(made > kept, "a handshake costs something: {made} and {kept}");
+    let proxies: Vec<&Value> = cold["proxies"].as_array().unwrap().iter().map(|proxy| &proxy["name"]).collect();
+    assert_eq!(proxies, ["ztunnel-node-3", "ztunnel-node-4"], "those of the other modes are left as they are");
+    let conditions = results["conditions"].to_string();
+    assert!(conditions.contains("ztunnels have POOL_MAX_STREAMS_PER_CONNECTION=1"), "{conditions}");
+}
+
+#[tokio::test]
 async fn the_mesh_is_compared_with_sidecars() {
     if !has_peers(&["envoy"]) {
         return;
@@ -112,6 +136,7 @@ async fn the_mesh_is_compared_with_sidecars() {
         let ciphers = tls["ciphers"].as_object().map(|all| all.values().cloned().collect()).unwrap_or_default();
         let ciphers: Vec<Value> = ciphers;
         assert_eq!((ciphers.len(), &tls["differs"]), (envoys, &Value::Null), "{mode}");
+        assert_eq!(tls["resumed"].as_object().map_or(0, serde_json::Map::len), envoys, "{mode}");
         assert!(ciphers.iter().all(|made| made["TLS_AES_128_GCM_SHA256"].as_u64() >= Some(1)), "{mode}");
     }
     let mut files: Vec<String> = std::fs::read_dir(folder.path())

@@ -13,6 +13,8 @@ struct Scripted {
     asked: RefCell<Vec<(Mode, Kind)>>,
     refuses: Option<Mode>,
     late: Option<Mode>,
+    /// Tunnels by connection, in the client's pod.
+    tunnels: u64,
 }
 
 impl Stage for Scripted {
@@ -23,6 +25,11 @@ impl Stage for Scripted {
 
     fn proxies(&self, _mode: Mode) -> io::Result<Vec<Process>> {
         Ok(Vec::new())
+    }
+
+    fn opened(&self, mode: Mode) -> io::Result<Option<Opened>> {
+        let connections = 100 * self.asked.borrow().iter().filter(|(asked, _)| *asked == mode).count() as u64;
+        Ok(Some(Opened { active: connections * (1 + self.tunnels), passive: connections }))
     }
 
     async fn run(&self, mode: Mode, plan: &Plan) -> Result<Outcome, String> {
@@ -102,6 +109,24 @@ async fn late_sends_give_a_reason_and_no_number() {
 }
 
 #[tokio::test]
+#[tokio::test]
+async fn a_cold_mode_is_valid_only_with_a_handshake_for_each_connection() {
+    let modes = vec![Mode::None, Mode::AmbientL4, Mode::AmbientL4Cold];
+    let settings = Settings { modes, measurements: vec![Measurement::Connections], ..settings() };
+    for (tunnels, is_cold) in [(1, true), (0, false)] {
+        let stage = Scripted { tunnels, ..Scripted::default() };
+        let records = run(&stage, &settings, &mut |_| {}).await;
+        let [none, warm, cold] = records.as_slice() else { panic!("{records:?}") };
+        assert!(none.invalid.is_empty() && warm.invalid.is_empty(), "they promise nothing");
+        let each = [none, warm, cold].map(|one| one.series(Metric::HandshakesPerConnection)[0]);
+        let made = Some(if is_cold { 1.0 } else { 0.0 });
+        assert_eq!(each, [None, made, made.filter(|_| is_cold)]);
+        assert_eq!(cold.series(Metric::ConnsPerS)[0].is_some(), is_cold);
+        let why = cold.invalid.first().map(|invalid| invalid.reason.as_str());
+        assert_eq!(why, (!is_cold).then_some("0 handshakes for 100 connections, expected one for each"));
+    }
+}
+
 async fn idle_connections_come_once_and_before_all_load() {
     let stage = Scripted::default();
     let measurements = vec![Measurement::Rate, Measurement::Idle];

@@ -92,6 +92,7 @@ impl Cluster {
             namespace,
             near,
             far: names.next(),
+            apart: None,
             image: self.named.image.clone(),
             patience: POD_DEADLINE,
             first_process: None,

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bench::Port;
 use bench::envoy::{Handshakes, STATS, Tls};
 use bench::machine::Ground;
 use bench::mode::Mode;
 use bench::results::LeftOut;
 use bench::session::Stage;
 use bench::usage::Process;
+use bench::{Opened, Port};
 use load::{Connections, Kind, Outcome, Pace, Plan, Protocol};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -159,6 +159,12 @@ fn why_not(site: &Site, mode: Mode, has_envoy: bool) -> Option<LeftOut> {
             "compare it there: aquifer bench --modes ambient-l7",
         );
     }
+    if !mode.proxy_settings().is_empty() && site.apart.is_none() {
+        return left_out(
+            "its node proxies have settings of their own, which a lab of this command's own gives them",
+            "compare it there: aquifer bench --modes ambient-l4-cold",
+        );
+    }
     match (mode.needs_envoy() && !has_envoy, is_lab) {
         (true, true) => left_out(envoy::NO_ENVOY, envoy::INSTALL),
         (true, false) => left_out("no image of Envoy is named", "add --envoy-image IMAGE, one with envoy in it"),
@@ -177,6 +183,10 @@ impl Stage for Field<'_> {
 
     fn proxies(&self, mode: Mode) -> io::Result<Vec<Process>> {
         Ok(self.place(mode).map(|place| place.proxies.clone()).unwrap_or_default())
+    }
+
+    fn opened(&self, mode: Mode) -> io::Result<Option<Opened>> {
+        self.place(mode).and_then(|place| place.agent.as_ref()).map(Process::opened).transpose()
     }
 
     async fn run(&self, mode: Mode, plan: &Plan) -> Result<Outcome, String> {

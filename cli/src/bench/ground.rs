@@ -25,7 +25,10 @@ impl Ground {
         let has_mesh = settings.modes.iter().any(|mode| is_ambient(*mode));
         Ok(match args.cluster() {
             Some(named) => Self::Cluster(Cluster::new(named, has_mesh)),
-            None => Self::Lab(Lab::start(args.runtime_directory.as_deref(), has_mesh)?),
+            None => {
+                let has_apart = settings.modes.iter().any(|mode| !mode.proxy_settings().is_empty());
+                Self::Lab(Lab::start(args.runtime_directory.as_deref(), has_mesh, has_apart)?)
+            }
         })
     }
 
@@ -61,5 +64,5 @@ impl Ground {
 }
 
 fn is_ambient(mode: Mode) -> bool {
-    matches!(mode, Mode::AmbientL4 | Mode::AmbientL4SameNode | Mode::AmbientL7)
+    matches!(mode, Mode::AmbientL4 | Mode::AmbientL4SameNode | Mode::AmbientL4Cold | Mode::AmbientL7)
 }

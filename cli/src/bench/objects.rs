@@ -58,10 +58,10 @@ pub(super) fn account(site: &Site, name: &str) -> Value {
 }
 
 /// A pod from which load comes: it waits for what is run in it.
-pub(super) fn client(site: &Site, name: &str, mesh: Mesh, sidecar: Option<&Instance>) -> Value {
+pub(super) fn client(site: &Site, name: &str, node: &str, mesh: Mesh, sidecar: Option<&Instance>) -> Value {
     let wait = ["aquifer", "load", "agent", "--listen", "127.0.0.1:9090"];
     let app = json!({"name": APPLICATION, "image": site.image, "command": wait});
-    pod(site, name, &site.near, mesh, (Some(app), sidecar))
+    pod(site, name, node, mesh, (Some(app), sidecar))
 }
 
 /// A pod to which load goes.

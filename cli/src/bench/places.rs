@@ -16,6 +16,7 @@ use types::{Identity, TrustDomain};
 
 use super::envoy::{Envoy, Instance};
 use super::objects::{self, BYTES_PORT, HTTP_PORT, Mesh, SERVER_PORT, WAYPOINT};
+use super::proxies;
 use super::site::{self, Site};
 use crate::demo::cluster;
 
@@ -26,6 +27,9 @@ const AUTHORITY: &str = "istio-ca-secret";
 const CLIENT: &str = "ambient-client";
 const SERVER: &str = "ambient-server";
 
+/// A pod by its name, and the node that it is on.
+type Spot<'a> = (&'a str, &'a str);
+
 /// The clients and servers of a mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -34,6 +38,8 @@ pub(crate) struct Place {
     pub(crate) http: SocketAddr,
     pub(crate) bytes: SocketAddr,
     pub(crate) proxies: Vec<Process>,
+    /// What runs in the client's pod, where it can be seen.
+    pub(crate) agent: Option<Process>,
     /// What shows that traffic is encrypted: a line with all these parts in the log of this node's proxy.
     pub(crate) proof: Option<(String, Vec<String>)>,
     /// Each Envoy by what reports call it, and where it answers questions about itself.
@@ -42,37 +48,61 @@ pub(crate) struct Place {
 
 /// Makes the pods of `mode`, unless another mode has made them, and says where they are.
 pub(crate) async fn set_up(site: &Site, mode: Mode, envoy: Option<&mut Envoy>) -> Result<Place> {
-    match (mode, envoy) {
-        (Mode::None, _) => plain(site, "plain-server", site.far()?).await,
-        (Mode::NoneSameNode, _) => plain(site, "plain-near", &site.near).await,
-        (Mode::AmbientL4, _) => ambient(site, SERVER, site.far()?).await,
-        (Mode::AmbientL4SameNode, _) => ambient(site, "ambient-near", &site.near).await,
+    let place = match (mode, envoy) {
+        (Mode::None, _) => plain(site, ("plain-server", site.far()?)).await,
+        (Mode::NoneSameNode, _) => plain(site, ("plain-near", &site.near)).await,
+        (Mode::AmbientL4, _) => ambient(site, (CLIENT, &site.near), (SERVER, site.far()?)).await,
+        (Mode::AmbientL4SameNode, _) => ambient(site, (CLIENT, &site.near), ("ambient-near", &site.near)).await,
+        (Mode::AmbientL4Cold, _) => Box::pin(cold(site, mode)).await,
         (Mode::AmbientL7, Some(envoy)) => Box::pin(waypoint(site, envoy)).await,
         (Mode::Sidecar, Some(envoy)) => sidecars(site, envoy, Reads::Http, "sidecar").await,
         (Mode::SidecarL4, Some(envoy)) => sidecars(site, envoy, Reads::Nothing, "sidecar-l4").await,
         (Mode::AmbientL7 | Mode::Sidecar | Mode::SidecarL4, None) => bail!("there is no Envoy"),
+    }?;
+    Ok(Place { agent: agent(site, &place.client)?, ..place })
+}
+
+/// A client that reaches its server at this address, with nothing between them so far.
+fn bare(client: &str, server: SocketAddr) -> Place {
+    Place {
+        client: client.to_owned(),
+        http: server,
+        bytes: server,
+        proxies: Vec::new(),
+        agent: None,
+        proof: None,
+        envoys: Vec::new(),
     }
 }
 
-async fn plain(site: &Site, server: &str, node: &str) -> Result<Place> {
-    let client = "plain-client".to_owned();
-    let server = pair(site, &client, server, node, Mesh::Out).await?;
-    Ok(Place { client, http: server, bytes: server, proxies: Vec::new(), proof: None, envoys: Vec::new() })
+async fn plain(site: &Site, server: Spot<'_>) -> Result<Place> {
+    let client = "plain-client";
+    Ok(bare(client, pair(site, (client, &site.near), server, Mesh::Out).await?))
 }
 
-async fn ambient(site: &Site, server: &str, node: &str) -> Result<Place> {
-    let nodes: &[&str] = if node == site.near { &[node] } else { &[&site.near, node] };
+async fn ambient(site: &Site, client: Spot<'_>, server: Spot<'_>) -> Result<Place> {
+    let ((client_pod, near), (server_pod, node)) = (client, server);
+    let nodes: &[&str] = if node == near { &[node] } else { &[near, node] };
     let mut proxies = Vec::new();
     for node in nodes {
         let (_, name) = site.node_proxy(node).await?;
         proxies.extend(ztunnel(site, &name)?);
     }
-    let address = pair(site, CLIENT, server, node, Mesh::In).await?;
-    for pod in [CLIENT, server] {
+    let address = pair(site, client, server, Mesh::In).await?;
+    for pod in [client_pod, server_pod] {
         site.wait_for(pod, "captured by the ambient mesh", cluster::is_captured).await?;
     }
-    let proof = Some((node.to_owned(), inbound(site, CLIENT, server)));
-    Ok(Place { client: CLIENT.to_owned(), http: address, bytes: address, proxies, proof, envoys: Vec::new() })
+    let proof = Some((node.to_owned(), inbound(site, client_pod, server_pod)));
+    Ok(Place { proxies, proof, ..bare(client_pod, address) })
+}
+
+/// As [`ambient`], between nodes whose proxies are told what this mode tells them.
+async fn cold(site: &Site, mode: Mode) -> Result<Place> {
+    let [near, far] = site.apart.as_ref().context("there are no nodes whose proxies may be told otherwise")?;
+    for node in [near, far] {
+        proxies::tell(site, node, mode.proxy_settings()).await?;
+    }
+    ambient(site, ("cold-client", near), ("cold-server", far)).await
 }
 
 /// What the node proxy of a server says of connections whose client has proved who it is.
@@ -86,19 +116,24 @@ fn inbound(site: &Site, client: &str, server: &str) -> Vec<String> {
 }
 
 /// A client and a server without anything of ours between them; the server's address.
-async fn pair(site: &Site, client: &str, server: &str, node: &str, mesh: Mesh) -> Result<SocketAddr> {
+async fn pair(
+    site: &Site,
+    (client, client_node): Spot<'_>,
+    (server, server_node): Spot<'_>,
+    mesh: Mesh,
+) -> Result<SocketAddr> {
     for account in [client, server] {
         site.apply(&objects::account(site, account)).await?;
     }
-    site.apply(&objects::server(site, server, node, mesh, None)).await?;
-    site.apply(&objects::client(site, client, mesh, None)).await?;
+    site.apply(&objects::server(site, server, server_node, mesh, None)).await?;
+    site.apply(&objects::client(site, client, client_node, mesh, None)).await?;
     let found = site.wait_for(server, "ready", cluster::is_ready).await?;
     site.wait_for(client, "ready", cluster::is_ready).await?;
     Ok(SocketAddr::new(site::address(&found)?, SERVER_PORT))
 }
 
 async fn waypoint(site: &Site, envoy: &mut Envoy) -> Result<Place> {
-    let place = ambient(site, SERVER, site.far()?).await?;
+    let place = ambient(site, (CLIENT, &site.near), (SERVER, site.far()?)).await?;
     let [own, account] = [objects::service(site, SERVER), objects::account(site, WAYPOINT)];
     for object in objects::gateway(site).iter().chain([&own, &account]) {
         site.apply(object).await?;
@@ -153,13 +188,13 @@ async fn sidecars(site: &Site, envoy: &mut Envoy, reads: Reads, kind: &str) -> R
     let configuration = envoy::client(reads, server_address, &client_credentials);
     let client_envoy = envoy.instance(&client, &format!("{kind}: the client's"), configuration, &client_credentials)?;
     site.apply(&objects::secret(site, &client_envoy)?).await?;
-    site.apply(&objects::client(site, &client, Mesh::Out, Some(&client_envoy))).await?;
+    site.apply(&objects::client(site, &client, &site.near, Mesh::Out, Some(&client_envoy))).await?;
     let client_address = site::address(&site.wait_for(&client, "ready", cluster::is_ready).await?)?;
     let [http, bytes] =
         [envoy::OUTBOUND_HTTP, envoy::OUTBOUND_BYTES].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let proxies = [running(site, &client_envoy)?, running(site, &server_envoy)?].into_iter().flatten().collect();
     let envoys = vec![admin(&client_envoy, client_address), admin(&server_envoy, server_address)];
-    Ok(Place { client, http, bytes, proxies, proof: None, envoys })
+    Ok(Place { http, bytes, proxies, envoys, ..bare(&client, http) })
 }
 
 /// Where an Envoy answers questions about itself.
@@ -192,6 +227,14 @@ fn identity(site: &Site, account: &str) -> Result<Identity> {
 fn ztunnel(site: &Site, pod: &str) -> Result<Option<Process>> {
     let is_pod = |pid| usage::variable(pid, "POD_NAME").as_deref() == Some(pod);
     site.process(pod, |pid, words| words.get(1).is_some_and(|verb| verb == "ztunnel") && is_pod(pid))
+}
+
+/// What waits in a client's pod for load to make.
+fn agent(site: &Site, pod: &str) -> Result<Option<Process>> {
+    let is_pod = |pid| usage::variable(pid, "HOSTNAME").as_deref() == Some(pod);
+    let is_agent =
+        |words: &[String]| words.get(1..).is_some_and(|words| words.starts_with(&["load", "agent"].map(str::to_owned)));
+    site.process(pod, |pid, words| is_agent(words) && is_pod(pid))
 }
 
 /// The process of an Envoy: nobody else was started with its words.

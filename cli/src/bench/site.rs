@@ -41,6 +41,8 @@ pub(crate) struct Site {
     pub(super) near: String,
     /// Of the other servers, if there is another node.
     pub(super) far: Option<String>,
+    /// The same once more, if the proxies of these may be told otherwise than those of the others.
+    pub(super) apart: Option<[String; 2]>,
     /// The image that has this program in it.
     pub(super) image: String,
     /// A pod is ready, and captured where it is to be, within this time.
