@@ -59,6 +59,11 @@ impl Turn {
     }
 }
 
+/// How long the load of one turn runs.
+pub(crate) fn turn_time(settings: &Settings) -> Duration {
+    settings.duration + settings.duration / WARM_UP
+}
+
 /// A plan for a part of a turn, against the server at `target`.
 #[must_use]
 pub(crate) fn plan(kind: Kind, target: SocketAddr, settings: &Settings) -> Plan {

@@ -6,17 +6,18 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Duration;
 
 use load::{Outcome, Plan};
 use tokio::time::timeout;
 
-use crate::load_plan::{Numbers, Port, Turn, numbers, plan};
+use crate::load_plan::{Numbers, Port, Turn, numbers, plan, turn_time};
 use crate::metric::{Measurement, Metric};
 use crate::mode::Mode;
 use crate::sampler::Sampler;
 use crate::settings::{Case, Settings};
-use crate::usage::Process;
 use crate::tunnels::{self, Opened};
+use crate::usage::Process;
 
 /// A mode that cannot be measured so many times in a row is left alone.
 const MOST_FAILURES: usize = 3;
@@ -32,13 +33,13 @@ pub trait Stage {
     /// One of them cannot be found.
     fn proxies(&self, mode: Mode) -> io::Result<Vec<Process>>;
 
-    /// Carries out a plan in the client of a mode.
     /// The TCP connections of the client's pod so far; nothing where they cannot be seen.
     ///
     /// # Errors
     /// The kernel's, or the client has ended.
     fn opened(&self, mode: Mode) -> io::Result<Option<Opened>>;
 
+    /// Carries out a plan in the client of a mode.
     fn run(&self, mode: Mode, plan: &Plan) -> impl Future<Output = Result<Outcome, String>>;
 }
 
@@ -126,6 +127,13 @@ pub async fn run(stage: &impl Stage, settings: &Settings, progress: &mut dyn FnM
         }
     }
     records
+}
+
+/// How many turns a run takes, and how long its load runs in all of them; setting up and ending come on top.
+#[must_use]
+pub fn planned(settings: &Settings) -> (usize, Duration) {
+    let turns = order(settings).len();
+    (turns, turn_time(settings) * u32::try_from(turns).unwrap_or(u32::MAX))
 }
 
 /// Who takes a turn when: the modes one after the other in each measurement of each case of each round.
@@ -224,6 +232,7 @@ async fn turn(
     if measurement == Measurement::Syscalls {
         proxies.iter_mut().try_for_each(Process::count_system_calls).map_err(refused)?;
     }
+    let opened = stage.opened(mode).map_err(refused)?;
     let mut sampler = Sampler::new(proxies, settings.duration).map_err(refused)?;
     let Turn { main: (port, kind), beside } = Turn::of(measurement, case, settings);
     let main = run_one(stage, mode, plan(kind, stage.target(mode, port), settings));
@@ -232,7 +241,6 @@ async fn turn(
             Some((port, kind)) => Some(run_one(stage, mode, plan(kind, stage.target(mode, port), settings)).await),
             None => None,
         }
-    let opened = stage.opened(mode).map_err(refused)?;
     };
     let mut load = pin!(async { tokio::join!(main, beside) });
     let (outcome, beside) = loop {

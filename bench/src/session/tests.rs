@@ -39,7 +39,7 @@ impl Stage for Scripted {
         }
         let invalid = (self.late == Some(mode)).then(|| "1.5 % of the sends were late".to_owned());
         let mut histogram = load::Histogram::new();
-        histogram.record(std::time::Duration::from_micros(100));
+        histogram.record(Duration::from_micros(100));
         let latency = Latencies { summary: histogram.summary(), histogram };
         let bulk = BulkOutcome { bytes: 1, bits_per_second: 8e9, broken: 0 };
         Ok(Outcome {
@@ -74,6 +74,7 @@ async fn modes_take_turns_in_every_round() {
     assert_eq!(order, [a, b, c, a, b, c, a, b, c, a, b, c]);
     assert_eq!(seen[0], (1, Measurement::Rate, a, 12));
     assert_eq!(seen[11], (2, Measurement::Bulk1, c, 12));
+    assert_eq!(planned(&settings()), (12, Duration::from_millis(12 * 1400)));
     for record in records {
         assert_eq!(record.series(Metric::Bulk), [Some(8.0), Some(8.0)]);
         let p50 = record.series(Metric::P50);
@@ -109,7 +110,6 @@ async fn late_sends_give_a_reason_and_no_number() {
 }
 
 #[tokio::test]
-#[tokio::test]
 async fn a_cold_mode_is_valid_only_with_a_handshake_for_each_connection() {
     let modes = vec![Mode::None, Mode::AmbientL4, Mode::AmbientL4Cold];
     let settings = Settings { modes, measurements: vec![Measurement::Connections], ..settings() };
@@ -127,6 +127,7 @@ async fn a_cold_mode_is_valid_only_with_a_handshake_for_each_connection() {
     }
 }
 
+#[tokio::test]
 async fn idle_connections_come_once_and_before_all_load() {
     let stage = Scripted::default();
     let measurements = vec![Measurement::Rate, Measurement::Idle];

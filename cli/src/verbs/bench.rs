@@ -62,6 +62,8 @@ async fn measure(args: &BenchArgs, mut settings: Settings, ground: &mut Ground) 
     if unseen.is_some() || uncounted.is_some() {
         settings.measurements.retain(|one| *one != Measurement::Syscalls);
     }
+    let (turns, time) = session::planned(&settings);
+    progress.step(&format!("{turns} turns of load, {:.0} s", time.as_secs_f64()));
     let records = Box::pin(session::run(&field, &settings, &mut |at| progress.turn(at))).await;
     progress.end();
     let mut lines = conditions::of(&settings, site.ground());
