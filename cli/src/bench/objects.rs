@@ -36,6 +36,9 @@ pub(super) const WAYPOINT: &str = "waypoint";
 /// Keeps the sidecars of a mesh that is there out of pods that are not to have any.
 const INJECT: &str = "sidecar.istio.io/inject";
 
+/// The user and group that pods run as: nobody's in particular, and not root.
+const NOBODY: u32 = 65_532;
+
 /// Whether a pod is to be in the ambient mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mesh {
@@ -76,7 +79,7 @@ pub(super) fn server(site: &Site, name: &str, node: &str, mesh: Mesh, sidecar: O
 
 /// A pod on a node: the application, an Envoy, or both.
 fn pod(site: &Site, name: &str, node: &str, mesh: Mesh, (app, envoy): (Option<Value>, Option<&Instance>)) -> Value {
-    let containers: Vec<Value> = app.into_iter().chain(envoy.map(container)).collect();
+    let containers: Vec<Value> = app.into_iter().chain(envoy.map(container)).map(unprivileged).collect();
     let volumes: Vec<Value> = envoy.map(volume).into_iter().collect();
     let mut labels = json!({APP: name, INJECT: "false"});
     if let (Mesh::Out, Some(labels)) = (mesh, labels.as_object_mut()) {
@@ -87,9 +90,22 @@ fn pod(site: &Site, name: &str, node: &str, mesh: Mesh, (app, envoy): (Option<Va
         "metadata": {"name": name, "namespace": site.namespace, "labels": labels},
         "spec": {
             "nodeName": node, "serviceAccountName": name, "terminationGracePeriodSeconds": 1,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": NOBODY, "runAsGroup": NOBODY,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "containers": containers, "volumes": volumes,
         },
     })
+}
+
+/// With the pod's part, what clusters demand that enforce the strictest of the Pod Security Standards, "restricted".
+fn unprivileged(mut container: Value) -> Value {
+    if let Some(fields) = container.as_object_mut() {
+        let context = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+        fields.insert("securityContext".to_owned(), context);
+    }
+    container
 }
 
 /// Runs an Envoy, ready when it says so.
@@ -152,4 +168,88 @@ pub(super) fn waypoint(site: &Site, node: &str, envoy: &Instance) -> Value {
         labels.insert(GATEWAY_NAME.to_owned(), WAYPOINT.into());
     }
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use bench::machine::{Ground, Machine};
+    use k8s_openapi::api::core::v1::{Container, Pod};
+
+    use super::*;
+
+    fn site() -> Site {
+        let nowhere = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
+        Site {
+            client: nowhere.try_into().unwrap(),
+            namespace: "bench".to_owned(),
+            near: "a".to_owned(),
+            far: Some("b".to_owned()),
+            apart: None,
+            image: "registry.example.com/aquifer:1".to_owned(),
+            patience: std::time::Duration::ZERO,
+            first_process: None,
+            advice: String::new(),
+            ground: Ground::Lab(Machine::default()),
+        }
+    }
+
+    /// Why a cluster that enforces "restricted" would turn a container away.
+    ///
+    /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
+    fn unrestricted(container: &Container) -> Vec<&'static str> {
+        let context = container.security_context.clone().unwrap_or_default();
+        let dropped = context.capabilities.as_ref().and_then(|all| all.drop.clone()).unwrap_or_default();
+        let added = context.capabilities.as_ref().and_then(|all| all.add.clone()).unwrap_or_default();
+        let host_ports = container.ports.iter().flatten().any(|port| port.host_port.is_some());
+        let wrongs = [
+            (context.allow_privilege_escalation != Some(false), "may escalate privileges"),
+            (!dropped.contains(&"ALL".to_owned()) || !added.is_empty(), "has capabilities"),
+            (context.privileged == Some(true), "is privileged"),
+            (context.run_as_non_root == Some(false) || context.run_as_user == Some(0), "is root"),
+            (context.seccomp_profile.is_some_and(|profile| profile.type_ == "Unconfined"), "may call everything"),
+            (context.proc_mount.is_some(), "has a /proc of its own"),
+            (host_ports, "has ports of the host"),
+        ];
+        wrongs.into_iter().filter_map(|(is_wrong, what)| is_wrong.then_some(what)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_restricts_pods_takes_them() {
+        let site = site();
+        let envoy = Instance {
+            name: "sidecar".to_owned(),
+            role: "sidecar".to_owned(),
+            image: "envoy".to_owned(),
+            command: vec!["envoy".to_owned()],
+            folder: "/aquifer-bench/sidecar".to_owned(),
+            files: BTreeMap::new(),
+        };
+        let objects = [
+            client(&site, "client", "a", Mesh::In, None),
+            client(&site, "client", "a", Mesh::Out, Some(&envoy)),
+            server(&site, "server", "b", Mesh::In, None),
+            server(&site, "server", "b", Mesh::Out, Some(&envoy)),
+            waypoint(&site, "b", &envoy),
+        ];
+        let mut containers = 0;
+        for object in objects {
+            assert!(kinds::check::unknown_fields("v1", "Pod", &object).is_empty(), "{object}");
+            let pod: Pod = serde_json::from_value(object).unwrap();
+            let spec = pod.spec.unwrap();
+            let context = spec.security_context.unwrap();
+            assert_eq!(context.run_as_non_root, Some(true));
+            // An image whose user is root would not start otherwise.
+            assert!(context.run_as_user.is_some_and(|user| user > 0));
+            assert_eq!(context.seccomp_profile.map(|profile| profile.type_).as_deref(), Some("RuntimeDefault"));
+            assert!(context.sysctls.is_none());
+            assert!([spec.host_network, spec.host_pid, spec.host_ipc].iter().all(Option::is_none));
+            assert!(spec.volumes.iter().flatten().all(|volume| volume.secret.is_some()), "no files of the host");
+            assert!(spec.init_containers.is_none());
+            for container in &spec.containers {
+                assert_eq!(unrestricted(container), [""; 0], "{}", container.name);
+                containers += 1;
+            }
+        }
+        assert_eq!(containers, 7);
+    }
 }
