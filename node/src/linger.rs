@@ -2,20 +2,15 @@
 //! run through ztunnel, and whether anybody answers name lookups.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use linux::netns::NetNs;
+use linux::socket::{self, Listening};
 
 use crate::rules::LOOKUP_PORT;
 
 /// Ports on which ztunnel accepts inside a pod.
 const PROXY_PORTS: [u16; 4] = [15001, 15006, 15008, LOOKUP_PORT];
-
-/// Connection states of `/proc/net/tcp` in which no byte will move any more: TIME_WAIT, CLOSE, LISTEN.
-const ENDED: [&str; 3] = ["06", "07", LISTEN];
-
-/// The state of a listener.
-const LISTEN: &str = "0A";
 
 /// Counts the connections in a pod's network namespace that ztunnel accepted and that have not ended.
 ///
@@ -23,38 +18,39 @@ const LISTEN: &str = "0A";
 /// A socket for name lookups over UDP counts as one: ztunnel closes it when it has answered the last lookup.
 ///
 /// # Errors
-/// The namespace cannot be entered, or its socket tables cannot be read.
+/// The namespace cannot be entered, or its sockets cannot be listed.
 pub fn proxied_connections(netns: &NetNs) -> io::Result<usize> {
     netns.run(|| {
-        let streams = [false, true].map(|is_ipv6| sockets("tcp", is_ipv6, is_proxied));
-        let datagrams = [false, true].map(|is_ipv6| sockets("udp", is_ipv6, |row| row.port == LOOKUP_PORT));
-        streams.into_iter().chain(datagrams).sum()
+        let streams = socket::connected()?.iter().filter(|port| PROXY_PORTS.contains(port)).count();
+        let datagrams = [false, true].map(|is_ipv6| bound(is_ipv6, |row| row.port == LOOKUP_PORT));
+        datagrams.into_iter().try_fold(streams, |sum, sockets| Ok(sum + sockets?))
     })?
 }
 
 /// Whether somebody answers name lookups on `loopback`, over both transports, in the current network namespace.
 ///
 /// # Errors
-/// The namespace's socket tables cannot be read.
+/// The namespace's sockets cannot be listed.
 pub fn answers_lookups(loopback: IpAddr) -> io::Result<bool> {
-    let is_here = |row: &Row<'_>| row.port == LOOKUP_PORT && is_address(row.address, loopback);
-    let datagrams = sockets("udp", loopback.is_ipv6(), is_here)?;
-    let streams = sockets("tcp", loopback.is_ipv6(), |row| is_here(row) && row.state == LISTEN)?;
-    Ok(datagrams > 0 && streams > 0)
+    let wildcard: IpAddr = if loopback.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let is_here = |listener: &Listening| {
+        listener.address.port() == LOOKUP_PORT && [loopback, wildcard].contains(&listener.address.ip())
+    };
+    Ok(socket::listening()?.iter().any(is_here)
+        && bound(loopback.is_ipv6(), |row| row.port == LOOKUP_PORT && is_address(row.address, loopback))? > 0)
 }
 
-/// One socket.
+/// A socket for datagrams.
 struct Row<'a> {
     /// Hexadecimal: 32-bit words, each in the machine's byte order.
     address: &'a str,
     port: u16,
-    state: &'a str,
 }
 
-/// Counts sockets of the current network namespace.
-fn sockets(protocol: &str, is_ipv6: bool, counts: impl Fn(&Row<'_>) -> bool) -> io::Result<usize> {
+/// Counts sockets for datagrams of the current network namespace; there are few, so their table is soon read.
+fn bound(is_ipv6: bool, counts: impl Fn(&Row<'_>) -> bool) -> io::Result<usize> {
     let family = if is_ipv6 { "6" } else { "" };
-    match std::fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}")) {
+    match std::fs::read_to_string(format!("/proc/thread-self/net/udp{family}")) {
         Ok(table) => Ok(count(&table, counts)),
         // Absent where IPv6 is not compiled in.
         Err(error) if is_ipv6 && error.kind() == io::ErrorKind::NotFound => Ok(0),
@@ -66,16 +62,10 @@ fn count(table: &str, counts: impl Fn(&Row<'_>) -> bool) -> usize {
     table.lines().skip(1).filter_map(row).filter(counts).count()
 }
 
-/// Fields of a row: slot, local address:port (hexadecimal), remote address:port, state.
+/// Fields of a row: slot, local address:port (hexadecimal), and more.
 fn row(line: &str) -> Option<Row<'_>> {
-    let mut fields = line.split_whitespace().skip(1);
-    let (address, port) = fields.next()?.rsplit_once(':')?;
-    let state = fields.nth(1)?;
-    Some(Row { address, port: u16::from_str_radix(port, 16).ok()?, state })
-}
-
-fn is_proxied(row: &Row<'_>) -> bool {
-    PROXY_PORTS.contains(&row.port) && !ENDED.contains(&row.state)
+    let (address, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
+    Some(Row { address, port: u16::from_str_radix(port, 16).ok()? })
 }
 
 /// Whether a socket table's address is this one, or the wildcard.
@@ -94,22 +84,19 @@ mod tests {
     use super::*;
 
     const TABLE: &str = "\
-  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 00000000:3A99 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1
-   1: 0B01F40A:3A99 0B01F40A:D431 01 00000000:00000000 00:00000000 00000000     0        0 2 1
-   2: 0B01F40A:3AA0 0C01F40A:D432 08 00000000:00000000 00:00000000 00000000     0        0 3 1
-   3: 0B01F40A:3A9E 0C01F40A:D433 06 00000000:00000000 00:00000000 00000000     0        0 4 1
-   4: 0B01F40A:1F90 0C01F40A:D434 01 00000000:00000000 00:00000000 00000000     0        0 5 1
+   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+ 8703: 0100007F:3ACD 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 0 0
+  123: 00000000:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 2 2 0 0
 ";
 
     #[test]
-    fn listeners_ended_and_foreign_sockets_do_not_count() {
-        assert_eq!(count(TABLE, is_proxied), 2);
+    fn sockets_of_other_ports_do_not_count() {
+        assert_eq!(count(TABLE, |row| row.port == LOOKUP_PORT), 1);
     }
 
     #[test]
     fn malformed_rows_do_not_count() {
-        assert_eq!(count("header\n\nx y\n 0: nonsense 0 01\n", is_proxied), 0);
+        assert_eq!(count("header\n\nx y\n 0: nonsense 0 01\n", |_| true), 0);
     }
 
     #[test]

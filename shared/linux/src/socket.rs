@@ -14,7 +14,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 pub use datagram::{datagram, receiver, retire};
-pub use listening::{Listening, inode, listening};
+pub use listening::{Listening, connected, inode, listening};
 
 use crate::error::Named;
 

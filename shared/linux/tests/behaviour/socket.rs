@@ -194,6 +194,27 @@ fn listeners_are_listed_with_what_waits_for_them() {
 }
 
 #[test]
+fn connections_are_listed_until_no_byte_will_move_any_more() {
+    in_namespace(|| {
+        let listener = listen("[::]:7003", &ListenOptions::default());
+        assert_eq!(socket::connected().unwrap(), Vec::<u16>::new());
+        let mut pairs = ["127.0.0.1:7003", "[::1]:7003"].map(|address| {
+            let client = connect(address.parse().unwrap(), &StreamOptions::default()).unwrap();
+            (client, socket::accept(&listener).unwrap().0)
+        });
+        let both = |connected: Vec<u16>| connected.iter().filter(|port| **port == 7003).count();
+        assert_eq!((socket::connected().unwrap().len(), both(socket::connected().unwrap())), (4, 2));
+        let (client, server) = &mut pairs[0];
+        // Half-closed, bytes still move in the other direction.
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(both(socket::connected().unwrap()), 2);
+        // The client, which closed first, waits out the last segments; the server is gone.
+        server.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!((socket::connected().unwrap().len(), both(socket::connected().unwrap())), (2, 1));
+    });
+}
+
+#[test]
 fn parameters_of_the_network_are_set_although_proc_is_mounted_read_only() {
     const NAME: &str = "net/ipv4/tcp_migrate_req";
     in_namespace(|| {
