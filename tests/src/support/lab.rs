@@ -62,7 +62,12 @@ impl Lab {
 
     /// As [`Lab::start`], for what is measured: no other lab runs meanwhile.
     pub(crate) async fn start_alone(peers: &[&str]) -> Option<Self> {
-        Self::start_at(whole_machine().await, Caller::own(), peers, &[]).await
+        Self::start_alone_as(Caller::own(), peers).await
+    }
+
+    /// As [`Lab::start_alone`], as somebody.
+    pub(crate) async fn start_alone_as(caller: Caller, peers: &[&str]) -> Option<Self> {
+        Self::start_at(whole_machine().await, caller, peers, &[]).await
     }
 
     /// As [`Lab::start`], as somebody.

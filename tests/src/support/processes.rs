@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 pub(crate) use linux::process::Signal;
 
@@ -61,6 +62,35 @@ pub(crate) fn component(family: &BTreeSet<Process>, verb: &str, pod: &str) -> Op
 pub(crate) fn ticks(pid: u32) -> u64 {
     let fields = fields(pid).unwrap();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// What the threads of a process have had of the processors since its start, and how long they waited for one while they
+/// could have run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Turns {
+    pub(crate) ran: Duration,
+    pub(crate) waited: Duration,
+}
+
+impl Turns {
+    /// Those of a process by now; none where the kernel does not count them.
+    pub(crate) fn of(pid: u32) -> Self {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok()).fold(
+            Self::default(),
+            |sum, counts| {
+                let mut counts = counts.split_whitespace().map(|count| Duration::from_nanos(count.parse().unwrap()));
+                let mut next = || counts.next().unwrap_or_default();
+                Self { ran: sum.ran + next(), waited: sum.waited + next() }
+            },
+        )
+    }
+
+    /// Those since an earlier moment.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        let Self { ran, waited } = self;
+        Self { ran: ran.saturating_sub(earlier.ran), waited: waited.saturating_sub(earlier.waited) }
+    }
 }
 
 /// Files and sockets that a process has open.
