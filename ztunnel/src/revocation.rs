@@ -173,6 +173,12 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
+impl<S: ::io::Transport> ::io::Transport for Tied<S> {
+    fn round_trip(&self) -> Duration {
+        self.stream.round_trip()
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Tied<S> {
     /// Looks at what was cut here alone: whoever moves the frames of a connection reads all the time.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -116,7 +116,7 @@ knobs! {
         POOL_MAX_STREAMS_PER_CONNECTION: u16 = "100" "streams" [Ztunnel];
         /// How long the pool keeps a connection that carries no stream.
         POOL_UNUSED_RELEASE_TIMEOUT: Duration = "5m" "" [Ztunnel];
-        /// Flow-control window of one HBONE stream.
+        /// Flow-control window of one HBONE stream; a bulk stream gets less of it while others on its connection are quick.
         HTTP2_STREAM_WINDOW_SIZE: u32 = "4194304" "bytes" [Ztunnel];
         /// Flow-control window of one HBONE connection.
         HTTP2_CONNECTION_WINDOW_SIZE: u32 = "16777216" "bytes" [Ztunnel];

@@ -24,9 +24,24 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Nothing has arrived yet.
+    pub(crate) fn now() -> Self {
+        Self { start: Instant::now(), milliseconds: Arc::default() }
+    }
+
+    /// The moment in milliseconds since the start: a clock that costs nothing where bytes have just arrived.
+    pub(crate) fn milliseconds(&self) -> u64 {
+        self.milliseconds.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set(&self, milliseconds: u64) {
+        self.milliseconds.store(milliseconds, Ordering::Relaxed);
+    }
+
     /// The moment, to the millisecond; the start when nothing has arrived.
     pub(crate) fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.milliseconds.load(Ordering::Relaxed))
+        self.start + Duration::from_millis(self.milliseconds())
     }
 
     /// A moment as [`Seen::last`] would tell it, so that the two can be compared.
@@ -54,7 +69,7 @@ pub(crate) struct Activity<T> {
 
 impl<T> Activity<T> {
     pub(crate) fn new(inner: T) -> (Self, Seen) {
-        let seen = Seen { start: Instant::now(), milliseconds: Arc::default() };
+        let seen = Seen::now();
         (Self { inner, seen: seen.clone(), burst: 0 }, seen)
     }
 }

@@ -11,6 +11,7 @@ pub mod client;
 mod error;
 mod headers;
 mod keepalive;
+mod pace;
 mod parameters;
 pub mod server;
 mod status;

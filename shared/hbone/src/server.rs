@@ -7,10 +7,10 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use ::io::Transport;
 use bytes::Bytes;
 use h2::server::{Builder, Connection};
 use h2::{Reason, RecvStream, server::SendResponse};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 pub use request::Request;
@@ -18,6 +18,7 @@ pub use request::Request;
 use crate::activity::Activity;
 use crate::client::RESET_STREAMS;
 use crate::keepalive::Heartbeat;
+use crate::pace::Neighbours;
 use crate::{HboneError, Parameters, Refusal};
 
 /// How many protocol errors on single streams a client may make in the life of a connection.
@@ -35,6 +36,7 @@ const STREAM_ERRORS: usize = 1 << 14;
 pub struct Server<T> {
     connection: Connection<Activity<T>, Bytes>,
     heartbeat: Option<Heartbeat>,
+    neighbours: Arc<Neighbours>,
     has_ended: bool,
 }
 
@@ -53,15 +55,17 @@ pub enum Incoming {
 /// [`HboneError::Handshake`] when the peer does not speak HTTP/2, [`HboneError::Timeout`] when it does not speak at all.
 pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<Server<T>, HboneError>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send,
+    T: Transport + Send,
 {
+    let round_trip = io.round_trip();
     let (io, seen) = Activity::new(io);
+    let neighbours = Neighbours::new(seen.clone(), round_trip, parameters);
     let mut connection = timeout(parameters.handshake_timeout, builder(parameters).handshake(io))
         .await
         .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
         .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
     let heartbeat = connection.ping_pong().map(|pings| Heartbeat::new(pings, seen, parameters.keepalive));
-    Ok(Server { connection, heartbeat, has_ended: false })
+    Ok(Server { connection, heartbeat, neighbours, has_ended: false })
 }
 
 fn builder(parameters: &Parameters) -> Builder {
@@ -82,7 +86,7 @@ fn builder(parameters: &Parameters) -> Builder {
 
 impl<T> Server<T>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: Transport,
 {
     /// The next request; `None` when the connection is over in peace.
     ///
@@ -109,7 +113,7 @@ where
             return Poll::Ready(Some(Err(HboneError::Timeout("the answer to PING"))));
         }
         match ready!(self.connection.poll_accept(cx)) {
-            Some(Ok((request, respond))) => Poll::Ready(Some(Ok(examine(request, respond)))),
+            Some(Ok((request, respond))) => Poll::Ready(Some(Ok(examine(request, respond, &self.neighbours)))),
             Some(Err(error)) => {
                 self.has_ended = true;
                 Poll::Ready(Some(Err(HboneError::Stream(Arc::new(error)))))
@@ -143,8 +147,8 @@ impl<T> fmt::Debug for Server<T> {
 }
 
 /// Answers what is no CONNECT request; the rest is for the caller.
-fn examine(request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> Incoming {
-    match Request::new(request, respond) {
+fn examine(request: http::Request<RecvStream>, respond: SendResponse<Bytes>, among: &Arc<Neighbours>) -> Incoming {
+    match Request::new(request, respond, among) {
         Ok(request) => Incoming::Request(request),
         Err((refusal, respond)) => {
             tracing::debug!(%refusal, "refusing a malformed request");

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use ::io::Duplex;
+use ::io::{Duplex, Transport};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,6 +18,7 @@ pub use read::ReadHalf;
 pub use write::WriteHalf;
 
 use crate::client::Slot;
+use crate::pace::Pace;
 
 /// A byte stream inside an HTTP/2 stream.
 ///
@@ -37,9 +38,9 @@ pub struct Stream {
 
 impl Stream {
     /// `slot` keeps a place on a pooled connection until both halves are gone.
-    pub(crate) fn new(receive: RecvStream, send: SendStream<Bytes>, slot: Option<Slot>) -> Self {
+    pub(crate) fn new(receive: RecvStream, send: SendStream<Bytes>, pace: Pace, slot: Option<Slot>) -> Self {
         let slot = slot.map(Arc::new);
-        Self { read: ReadHalf::new(receive, slot.clone()), write: WriteHalf::new(send, slot) }
+        Self { read: ReadHalf::new(receive, pace, slot.clone()), write: WriteHalf::new(send, slot) }
     }
 
     /// The two directions, to be used by two tasks.
@@ -82,6 +83,9 @@ impl Duplex for Stream {
         self.write.poll_send(cx, bytes)
     }
 }
+
+/// A tunnel inside a tunnel.
+impl Transport for Stream {}
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -11,8 +11,10 @@ mod duplex;
 mod prefixed;
 mod proxy_header;
 mod scratch;
+mod transport;
 
 pub use copy::{CopyError, Counters, Direction, Operation, Side, copy_bidirectional};
 pub use duplex::Duplex;
 pub use prefixed::Prefixed;
 pub use proxy_header::ProxyHeader;
+pub use transport::Transport;

@@ -5,6 +5,7 @@
 
 mod datagram;
 mod listening;
+mod round_trip;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -15,6 +16,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 pub use datagram::{datagram, receiver, retire};
 pub use listening::{Listening, connected, inode, listening};
+pub use round_trip::round_trip;
 
 use crate::error::Named;
 

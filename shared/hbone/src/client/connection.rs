@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use ::io::Transport;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -17,6 +17,7 @@ use super::member::Slot;
 use super::{Connect, Connected};
 use crate::activity::{Activity, Seen};
 use crate::keepalive::Heartbeat;
+use crate::pace::{Neighbours, Pace};
 use crate::{HboneError, Parameters, Stream};
 
 /// Stands for "no SETTINGS yet"; a peer cannot send it, its limit being 32 bits wide.
@@ -35,6 +36,7 @@ pub struct Client {
     send: SendRequest<Bytes>,
     limit: Limit,
     seen: Seen,
+    neighbours: Arc<Neighbours>,
 }
 
 /// How many streams the peer allows; shared between driver and handles.
@@ -62,9 +64,11 @@ pub struct Driver<T> {
 /// [`HboneError::Handshake`] when the transport breaks, [`HboneError::Timeout`] when it takes no bytes.
 pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<(Client, Driver<T>), HboneError>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send,
+    T: Transport + Send,
 {
+    let round_trip = io.round_trip();
     let (io, seen) = Activity::new(io);
+    let neighbours = Neighbours::new(seen.clone(), round_trip, parameters);
     let handshake = builder(parameters).handshake(io);
     let (send, mut connection) = timeout(parameters.handshake_timeout, handshake)
         .await
@@ -72,7 +76,7 @@ where
         .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
     let heartbeat = connection.ping_pong().map(|pings| Heartbeat::new(pings, seen.clone(), parameters.keepalive));
     let limit = Limit::default();
-    let client = Client { send, limit: limit.clone(), seen };
+    let client = Client { send, limit: limit.clone(), seen, neighbours };
     Ok((client, Driver { connection, heartbeat, limit }))
 }
 
@@ -114,7 +118,8 @@ impl Client {
         if head.status != http::StatusCode::OK {
             return Err(HboneError::Status(head.status.as_u16()));
         }
-        Ok(Connected { stream: Stream::new(body, send, slot), headers: head.headers })
+        let pace = Pace::new(Arc::clone(&self.neighbours));
+        Ok(Connected { stream: Stream::new(body, send, pace, slot), headers: head.headers })
     }
 
     /// How many streams the peer allows; `None` before it has said so.
@@ -167,7 +172,7 @@ impl Limit {
 
 impl<T> Future for Driver<T>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: Transport,
 {
     type Output = Result<(), HboneError>;
 

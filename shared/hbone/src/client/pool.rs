@@ -8,7 +8,7 @@ use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use ::io::Transport;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -70,7 +70,7 @@ where
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, DialError>> + Send + 'static,
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Transport + Send + 'static,
     {
         let mut attempt = 1;
         loop {
@@ -117,7 +117,7 @@ where
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, DialError>> + Send + 'static,
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Transport + Send + 'static,
     {
         let mut joined: Option<Arc<Dial>> = None;
         loop {
@@ -144,7 +144,7 @@ where
     fn spawn<Fut, T>(&self, key: &K, dialling: &Arc<Dial>, dial: Fut)
     where
         Fut: Future<Output = Result<T, DialError>> + Send + 'static,
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Transport + Send + 'static,
     {
         let task = task::Task {
             pool: Arc::downgrade(&self.inner),

@@ -9,6 +9,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, Method, Response};
 use types::Authority;
 
+use crate::pace::{Neighbours, Pace};
 use crate::{Baggage, Forwarded, HboneError, Refusal, Status, Stream, TraceParent, X_FORWARDED_NETWORK};
 
 /// A CONNECT request; answer it with [`Request::accept`] or [`Request::refuse`].
@@ -19,6 +20,7 @@ pub struct Request {
     headers: HeaderMap,
     body: RecvStream,
     respond: SendResponse<Bytes>,
+    neighbours: Arc<Neighbours>,
 }
 
 impl Request {
@@ -26,6 +28,7 @@ impl Request {
     pub(super) fn new(
         request: http::Request<RecvStream>,
         respond: SendResponse<Bytes>,
+        among: &Arc<Neighbours>,
     ) -> Result<Self, (Refusal, SendResponse<Bytes>)> {
         let (head, body) = request.into_parts();
         if head.method != Method::CONNECT {
@@ -33,7 +36,9 @@ impl Request {
         }
         let authority = head.uri.authority().and_then(|authority| authority.as_str().parse().ok());
         match authority {
-            Some(authority) => Ok(Self { authority, headers: head.headers, body, respond }),
+            Some(authority) => {
+                Ok(Self { authority, headers: head.headers, body, respond, neighbours: Arc::clone(among) })
+            }
             None => Err((Refusal::BadAuthority, respond)),
         }
     }
@@ -84,7 +89,7 @@ impl Request {
             baggage.insert_into(response.headers_mut());
         }
         let send = self.respond.send_response(response, false).map_err(|error| HboneError::Stream(Arc::new(error)))?;
-        Ok(Stream::new(self.body, send, None))
+        Ok(Stream::new(self.body, send, Pace::new(self.neighbours), None))
     }
 
     /// Answers with a status and ends the stream.

@@ -12,6 +12,7 @@ use h2::{Reason, RecvStream};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::client::Slot;
+use crate::pace::Pace;
 
 /// What the peer sends.
 pub struct ReadHalf {
@@ -21,12 +22,13 @@ pub struct ReadHalf {
     /// Bytes of the window that are returned once `rest` is used up.
     owed: usize,
     has_ended: bool,
+    pace: Pace,
     _slot: Option<Arc<Slot>>,
 }
 
 impl ReadHalf {
-    pub(crate) fn new(receive: RecvStream, slot: Option<Arc<Slot>>) -> Self {
-        Self { receive, rest: Bytes::new(), owed: 0, has_ended: false, _slot: slot }
+    pub(crate) fn new(receive: RecvStream, pace: Pace, slot: Option<Arc<Slot>>) -> Self {
+        Self { receive, rest: Bytes::new(), owed: 0, has_ended: false, pace, _slot: slot }
     }
 
     /// Polls for the next chunk; `None` at the end.
@@ -74,11 +76,14 @@ impl ReadHalf {
         Poll::Ready(Ok(!self.rest.is_empty()))
     }
 
-    /// Gives the window of a used chunk back to the peer.
+    /// Gives the window of a used chunk back to the peer, as far as its neighbours allow it.
     fn release(&mut self) {
-        let owed = std::mem::take(&mut self.owed);
+        let flow = self.receive.flow_control();
+        // Windows, and the frames in them, are smaller than 2³¹.
+        let small = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let returned = self.pace.used(small(std::mem::take(&mut self.owed)), small(flow.used_capacity()));
         // It fails only for a stream that is over, whose window no longer matters.
-        let _ = self.receive.flow_control().release_capacity(owed);
+        let _ = flow.release_capacity(returned as usize);
     }
 }
 

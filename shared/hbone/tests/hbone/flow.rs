@@ -1,9 +1,11 @@
 //! Flow control: nobody sends more than was allowed, nobody waits for more than he must.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hbone::{Parameters, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-use tokio::time::timeout;
+use tokio::time::{advance, timeout};
 
 use crate::peer::{Peer, echo, read_all, send_all, send_until_stalled};
 use crate::raw::*;
@@ -137,7 +139,7 @@ async fn a_peer_that_stops_reading_its_socket_costs_a_bounded_buffer() {
     let mut stream = served.accept().await;
     raw.next(HEADERS).await;
     let mut taken = 0;
-    while let Ok(count) = timeout(std::time::Duration::from_secs(1), stream.write(&[0; 16 << 10])).await {
+    while let Ok(count) = timeout(Duration::from_secs(1), stream.write(&[0; 16 << 10])).await {
         taken += count.unwrap();
     }
     let parameters = Parameters::default();
@@ -286,4 +288,58 @@ async fn a_hundred_streams_of_a_peer_are_served_whole() {
     for task in tasks {
         timeout(DEADLINE, task).await.expect("a stream stalls").unwrap();
     }
+}
+
+/// What a peer may send on stream 1, as it is told.
+struct Sender {
+    raw: Raw,
+    credit: usize,
+}
+
+impl Sender {
+    /// A millisecond in which 64 KiB go out on stream 1 if they may, and some bytes on stream 3 if wanted.
+    async fn millisecond(&mut self, is_quick: bool) {
+        advance(Duration::from_millis(1)).await;
+        for _ in 0..4 {
+            let count = self.credit.min(16 << 10);
+            self.credit -= count;
+            self.raw.send(DATA, 0, 1, &vec![0; count]).await;
+        }
+        if is_quick {
+            self.raw.send(DATA, 0, 3, b"a question").await;
+        }
+        self.raw.send(PING, 0, 0, b"anybody?").await;
+        loop {
+            let frame = self.raw.frame().await.unwrap();
+            match (frame.kind, frame.stream) {
+                (WINDOW_UPDATE, 1) => self.credit += frame.number() as usize,
+                (PING, _) if frame.payload == b"anybody?" => return,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_stream_may_run_far_ahead_only_while_it_is_alone() {
+    const LITTLE: usize = 256 << 10;
+    let (_served, raw, streams) = accepted(65_535, 2).await;
+    let readers: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| tokio::spawn(async move { while stream.chunk().await.unwrap().is_some() {} }))
+        .collect();
+    let mut sender = Sender { raw, credit: STREAM_WINDOW };
+    for _ in 0..300 {
+        sender.millisecond(false).await;
+    }
+    assert!(sender.credit >= STREAM_WINDOW / 2, "{} bytes of credit alone", sender.credit);
+    for _ in 0..300 {
+        sender.millisecond(true).await;
+    }
+    assert!(sender.credit > 0 && sender.credit <= LITTLE, "{} bytes of credit beside others", sender.credit);
+    for _ in 0..300 {
+        sender.millisecond(false).await;
+    }
+    assert!(sender.credit >= STREAM_WINDOW / 2, "{} bytes of credit alone again", sender.credit);
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustls::{AlertDescription, ContentType, Error, HandshakeType, InvalidMessage};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -202,6 +203,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MeshStream<S> {
             }
         }
         Poll::Ready(Ok(taken))
+    }
+}
+
+impl<S: ::io::Transport> ::io::Transport for MeshStream<S> {
+    fn round_trip(&self) -> Duration {
+        self.transport.round_trip()
     }
 }
 

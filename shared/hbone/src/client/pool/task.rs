@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use ::io::Transport;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Inner;
@@ -29,7 +29,7 @@ where
     pub(super) async fn run<Fut, T>(self, dial: Fut)
     where
         Fut: Future<Output = Result<T, DialError>>,
-        T: AsyncRead + AsyncWrite + Unpin + Send,
+        T: Transport + Send,
     {
         let deadline = Instant::now() + self.parameters.dial_timeout;
         // The future of a dial is large, and of no use once the connection stands.
@@ -47,7 +47,7 @@ where
     async fn establish<Fut, T>(&self, dial: Fut) -> Result<(Weak<Member>, Driver<T>), HboneError>
     where
         Fut: Future<Output = Result<T, DialError>>,
-        T: AsyncRead + AsyncWrite + Unpin + Send,
+        T: Transport + Send,
     {
         let io = dial.await?;
         let (client, driver) = handshake(io, &self.parameters).await?;
@@ -63,7 +63,7 @@ where
     /// Moves frames until the connection is over; then takes it out of the pool.
     async fn drive<T>(&self, member: &Weak<Member>, driver: Driver<T>, deadline: Instant) -> Result<(), HboneError>
     where
-        T: AsyncRead + AsyncWrite + Unpin,
+        T: Transport,
     {
         let mut driver = pin!(driver);
         let outcome = tokio::select! {
