@@ -14,10 +14,10 @@ fn size_of_task<A, B, C, D, F: Future>(_serve: impl Fn(A, B, C, D) -> F) -> usiz
 fn tasks_of_idle_connections_are_small() {
     // Two sides of one connection, and its place in the registry; buffers belong to threads while nothing moves.
     for (what, size, limit) in [
-        ("an outbound task", size_of_task(outbound::serve), 784),
-        ("a plaintext task", size_of_task(plaintext::serve), 768),
-        ("a stream's task", inbound::size_of_stream_task(), 768),
-        ("a registered connection", size_of::<Live>(), 320),
+        ("an outbound task", size_of_task(outbound::serve), 648),
+        ("a plaintext task", size_of_task(plaintext::serve), 560),
+        ("a stream's task", inbound::size_of_stream_task(), 680),
+        ("a registered connection", size_of::<Live>(), 200),
     ] {
         assert!(size <= limit, "{what} takes {size} bytes, more than {limit}");
     }

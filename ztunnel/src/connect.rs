@@ -125,6 +125,13 @@ impl Drop for ToApplication {
     }
 }
 
+/// The own end of a connection; nothing for a socket that is gone already, on which whatever comes next fails.
+pub(crate) fn local_address(stream: &TcpStream) -> SocketAddr {
+    const NOTHING: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    let local = stream.local_addr().unwrap_or(NOTHING);
+    SocketAddr::new(local.ip().to_canonical(), local.port())
+}
+
 /// Makes the peer see that the stream was cut: what it has received is not all there was.
 pub(crate) fn cut(stream: &TcpStream) {
     // A socket that is gone already needs no reset.

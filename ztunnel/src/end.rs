@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use telemetry::traffic::{ConnectionLabels, OpenConnection};
-use telemetry::{AccessRecord, Direction, Party, ResponseFlag};
+use telemetry::{AccessRecord, Direction, ResponseFlag};
 use tokio::time::Instant;
 use types::{Authority, Hostname};
 
 use crate::error::ConnectionError;
+use crate::labels::Named;
 use crate::live::{Live, Registered};
 use crate::shared::Shared;
 
@@ -16,7 +17,6 @@ use crate::shared::Shared;
 pub(crate) struct Record {
     direction: Direction,
     started: Instant,
-    source_address: SocketAddr,
     pub(crate) destination_address: SocketAddr,
     pub(crate) hbone_address: Option<Authority>,
     /// Absent until source and destination are known; what fails before gets a short line and no metrics.
@@ -34,27 +34,26 @@ pub(crate) struct Arrival {
 }
 
 struct Described {
-    source: Party,
-    destination: Party,
+    source: Named,
+    destination: Named,
     service: Option<Hostname>,
     open: OpenConnection,
 }
 
 /// Who talks to whom, as log and metrics say it.
 pub(crate) struct Description {
-    pub(crate) source: Party,
-    pub(crate) destination: Party,
+    pub(crate) source: Named,
+    pub(crate) destination: Named,
     pub(crate) service: Option<Hostname>,
     pub(crate) labels: ConnectionLabels,
 }
 
 impl Record {
     /// A connection was accepted.
-    pub(crate) fn begin(direction: Direction, source_address: SocketAddr, destination_address: SocketAddr) -> Self {
+    pub(crate) fn begin(direction: Direction, destination_address: SocketAddr) -> Self {
         Self {
             direction,
             started: Instant::now(),
-            source_address,
             destination_address,
             hbone_address: None,
             described: None,
@@ -80,7 +79,7 @@ impl Record {
         self.described = Some(Box::new(Described { source, destination, service, open }));
     }
 
-    fn access_record(&self, live: &Live, source: Party, destination: Party, service: Option<Hostname>) -> AccessRecord {
+    fn access_record(&self, live: &Live, source: Named, destination: Named, service: Option<Hostname>) -> AccessRecord {
         let (up, down) = (live.counters().to_upstream(), live.counters().to_downstream());
         let (bytes_sent, bytes_received) = match self.direction {
             Direction::Outbound => (up, down),
@@ -88,10 +87,10 @@ impl Record {
         };
         AccessRecord {
             direction: self.direction,
-            source_address: self.source_address,
-            source,
+            source_address: live.source,
+            source: source.into(),
             destination_address: self.destination_address,
-            destination,
+            destination: destination.into(),
             hbone_address: self.hbone_address.clone(),
             service,
             bytes_sent,
@@ -111,7 +110,7 @@ pub(crate) fn end(shared: &Shared, mut record: Record, live: &Live, error: Optio
     let text = error.map(ToString::to_string);
     let Some(described) = record.described.take() else {
         let text = text.unwrap_or_else(|| "closed before anything was known".to_owned());
-        shared.access.failed_early(record.direction, record.source_address, record.destination_address, text);
+        shared.access.failed_early(record.direction, live.source, record.destination_address, text);
         return;
     };
     let Described { source, destination, service, open } = *described;

@@ -17,7 +17,7 @@ use crate::authorise::{Attempt, authorise};
 use crate::connect;
 use crate::end::{Arrival, Description, Record};
 use crate::error::ConnectionError;
-use crate::labels::{inbound_service, log_party, service_labels};
+use crate::labels::{Named, inbound_service, service_labels};
 use crate::lane::Pod;
 use crate::live::{Carriage, Live, Path, Registered};
 use crate::proxy_header::Header;
@@ -73,7 +73,7 @@ impl Handover {
     ) -> Result<TcpStream, ConnectionError> {
         let Self { destination, upstream, workload, pod, guard } = self;
         let live = shared.live.register_arrival(Arc::clone(&pod), client.live.live());
-        let arrival = Record::begin(Direction::Inbound, client.live.source, destination);
+        let arrival = Record::begin(Direction::Inbound, destination);
         let arrival = record.arrival.insert(Box::new(Arrival { record: arrival, live, _guard: guard }));
 
         let listener = SocketAddr::new(destination.ip(), HBONE_PORT);
@@ -121,8 +121,8 @@ fn describe(
         security: Security::SameNode,
     };
     let description = Description {
-        source: log_party(source, Some(theirs)),
-        destination: log_party(destination, Some(own)),
+        source: Named::workload(source, Some(&theirs)),
+        destination: Named::workload(destination, Some(&own)),
         service: service.map(|service| service.hostname.clone()),
         labels,
     };

@@ -19,7 +19,7 @@ use crate::authorise::{Attempt, authorise};
 use crate::connect::{self, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
-use crate::labels::{baggage, inbound_service, log_party, service_labels};
+use crate::labels::{Named, baggage, inbound_service, service_labels};
 use crate::lane::Lane;
 use crate::live::{Carriage, Handshake, Live, Path, Registered};
 use crate::proxy_header::Header;
@@ -130,14 +130,18 @@ async fn farewell(lane: &Lane) {
 
 /// Carries one stream from its request to its end.
 ///
-/// The request is boxed: it is gone once it is answered, and its place in the task would not be.
-async fn serve_stream(lane: Arc<Lane>, tunnel: Arc<Tunnel>, request: Box<Request>) {
-    let _guard = lane.drain.guard();
+/// The request is boxed: it is gone once it is answered, and its place in the task would not be. No async function: its
+/// future would keep each argument twice.
+fn serve_stream(lane: Arc<Lane>, tunnel: Arc<Tunnel>, request: Box<Request>) -> impl Future<Output = ()> + Send {
+    let guard = lane.drain.guard();
     let live = lane.register(Direction::Inbound, tunnel.peer);
-    let mut record = Record::begin(Direction::Inbound, tunnel.peer, tunnel.local);
+    let mut record = Record::begin(Direction::Inbound, tunnel.local);
     record.hbone_address = Some(request.authority().clone());
-    let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &tunnel, request))).await;
-    end(&lane.shared, record, &live, outcome.as_ref().err());
+    async move {
+        let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &tunnel, request))).await;
+        end(&lane.shared, record, &live, outcome.as_ref().err());
+        drop(guard);
+    }
 }
 
 async fn carry(
@@ -243,11 +247,12 @@ fn describe(
         service: service.as_deref().map(service_labels).unwrap_or_default(),
         security: Security::MutualTls,
     };
-    let mut source = client.map(|client| log_party(&client, None)).unwrap_or_default();
-    source.identity = Some(tunnel.identity.clone());
     let description = Description {
-        source,
-        destination: log_party(workload, Some(own)),
+        source: match &client {
+            Some(client) => Named::workload(client, peer),
+            None => Named::identity(tunnel.identity.clone()),
+        },
+        destination: Named::workload(workload, Some(&own)),
         service: service.map(|service| service.hostname.clone()),
         labels,
     };

@@ -109,24 +109,64 @@ pub(crate) fn service_labels(service: &Service) -> ServiceLabels {
     }
 }
 
-/// A workload as the access log names it.
-pub(crate) fn log_party(workload: &Workload, identity: Option<Identity>) -> LogParty {
+/// Whom the access log names; put into words when the line is written, because most connections live long.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Named {
+    #[default]
+    Nobody,
+    /// Its identity is not proven.
+    Resident(Arc<Workload>),
+    /// It has proven the identity that discovery expects of it.
+    Proven(Arc<Workload>),
+    /// Whoever has proven another one, or describes itself.
+    Other(Box<LogParty>),
+}
+
+impl Named {
+    /// A workload, and the identity that was proven.
+    pub(crate) fn workload(workload: &Arc<Workload>, identity: Option<&Identity>) -> Self {
+        let workload = Arc::clone(workload);
+        match identity {
+            None => Self::Resident(workload),
+            Some(identity) if *identity == workload.identity() => Self::Proven(workload),
+            Some(identity) => Self::Other(Box::new(log_party(&workload, Some(identity.clone())))),
+        }
+    }
+
+    /// A client that discovery does not know.
+    pub(crate) fn identity(identity: Identity) -> Self {
+        Self::Other(Box::new(LogParty { identity: Some(identity), ..LogParty::default() }))
+    }
+
+    /// A workload as it describes itself.
+    pub(crate) fn described(baggage: &Baggage, identity: Identity) -> Self {
+        let text = |text: &str| Some(text).filter(|text| !text.is_empty()).map(Arc::from);
+        Self::Other(Box::new(LogParty {
+            workload: text(&baggage.workload_name),
+            namespace: text(&baggage.namespace),
+            identity: Some(identity),
+            cluster: text(&baggage.cluster),
+        }))
+    }
+}
+
+impl From<Named> for LogParty {
+    fn from(named: Named) -> Self {
+        match named {
+            Named::Nobody => Self::default(),
+            Named::Resident(workload) => log_party(&workload, None),
+            Named::Proven(workload) => log_party(&workload, Some(workload.identity())),
+            Named::Other(party) => *party,
+        }
+    }
+}
+
+fn log_party(workload: &Workload, identity: Option<Identity>) -> LogParty {
     LogParty {
         workload: Some(Arc::clone(&workload.name)),
         namespace: Some(Arc::clone(&workload.namespace)),
         identity,
         cluster: Some(Arc::clone(&workload.cluster_id)),
-    }
-}
-
-/// A workload as it describes itself, in the access log.
-pub(crate) fn log_party_described(baggage: &Baggage, identity: Identity) -> LogParty {
-    let text = |text: &str| Some(text).filter(|text| !text.is_empty()).map(Arc::from);
-    LogParty {
-        workload: text(&baggage.workload_name),
-        namespace: text(&baggage.namespace),
-        identity: Some(identity),
-        cluster: text(&baggage.cluster),
     }
 }
 

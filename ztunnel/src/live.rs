@@ -34,7 +34,8 @@ pub(crate) struct Live {
     carrier: Option<Arc<Self>>,
     /// Known once the connection is made.
     pub(crate) path: OnceLock<Path>,
-    judged: OnceLock<Judged>,
+    /// Boxed: only where a connection arrives it is judged.
+    judged: OnceLock<Box<Judged>>,
     order: Order,
 }
 
@@ -135,7 +136,7 @@ impl Live {
     /// Remembers what the connection is judged by: before the first decision, so that no change of policy falls between
     /// the decision and the registration.
     pub(crate) fn judge_by(&self, judged: Judged) -> &Judged {
-        self.judged.get_or_init(|| judged)
+        self.judged.get_or_init(|| Box::new(judged))
     }
 
     /// Ends the connection if these policies deny it.
@@ -144,7 +145,7 @@ impl Live {
     /// not exist for when the connection came.
     /// A policy that is named but has not arrived keeps new connections out; for one that lives, its arrival decides.
     fn judge_again(&self, policies: &PolicySet, view: &View) {
-        let Some(Judged { workload, connection }) = self.judged.get() else { return };
+        let Some(Judged { workload, connection }) = self.judged.get().map(Box::as_ref) else { return };
         let current = view.workload(&workload.uid);
         let named = &current.as_ref().unwrap_or(workload).authorization_policies;
         let evaluation = policies.evaluate(&workload.namespace, named, connection);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use discovery::{ResolveError, Route, Unresolved, Workload, is_loop, resolve};
 use drain::Guard;
+use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
-use telemetry::{Direction, Party};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use types::{Identity, WorkloadUid};
@@ -17,7 +17,7 @@ use crate::connect::{self, Other, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::hand_over::{Client, Handover};
-use crate::labels::{log_party, log_party_described, service_labels};
+use crate::labels::{Named, service_labels};
 use crate::lane::Lane;
 use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
@@ -64,23 +64,26 @@ pub(crate) enum Entrance {
 }
 
 /// Carries one connection from accept to end.
-pub(crate) async fn serve(
+///
+/// No async function: its future would keep each argument twice.
+pub(crate) fn serve(
     lane: Arc<Lane>,
     mut stream: TcpStream,
     peer: SocketAddr,
-    (_guard, entrance): (Guard, Entrance),
-) {
-    let Ok(local) = stream.local_addr() else { return };
-    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    (guard, entrance): (Guard, Entrance),
+) -> impl Future<Output = ()> + Send {
     let live = lane.register(Direction::Outbound, peer);
-    let mut record = Record::begin(Direction::Outbound, peer, local);
-    let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, (&mut stream, entrance)))).await;
-    // A client of SOCKS that was not connected has been told why.
-    let was_told = entrance == Entrance::Socks && live.path.get().is_none();
-    if outcome.is_err() && !was_told {
-        connect::cut(&stream);
+    let mut record = Record::begin(Direction::Outbound, connect::local_address(&stream));
+    async move {
+        let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, (&mut stream, entrance)))).await;
+        // A client of SOCKS that was not connected has been told why.
+        let was_told = entrance == Entrance::Socks && live.path.get().is_none();
+        if outcome.is_err() && !was_told {
+            connect::cut(&stream);
+        }
+        end(&lane.shared, record, &live, outcome.as_ref().err());
+        drop(guard);
     }
-    end(&lane.shared, record, &live, outcome.as_ref().err());
 }
 
 async fn carry(
@@ -366,11 +369,11 @@ fn describe(
         security,
     };
     let description = Description {
-        source: log_party(source, own),
+        source: Named::workload(source, own.as_ref()),
         destination: match (crossed, destination) {
-            (Some(crossed), _) => log_party_described(&crossed.destination, crossed.identity.clone()),
-            (None, Some(destination)) => log_party(destination, theirs),
-            (None, None) => Party::default(),
+            (Some(crossed), _) => Named::described(&crossed.destination, crossed.identity.clone()),
+            (None, Some(destination)) => Named::workload(destination, theirs.as_ref()),
+            (None, None) => Named::Nobody,
         },
         service: service.map(|service| service.hostname.clone()),
         labels,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use discovery::{Resident, Workload, is_illegal_port};
 use drain::Guard;
+use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
-use telemetry::{Direction, Party};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -15,22 +15,30 @@ use crate::authorise::{Attempt, authorise};
 use crate::connect::{self, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
-use crate::labels::{inbound_service, log_party, service_labels};
+use crate::labels::{Named, inbound_service, service_labels};
 use crate::lane::Lane;
 use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
 
 /// Carries one connection from accept to end.
-pub(crate) async fn serve(lane: Arc<Lane>, mut stream: TcpStream, peer: SocketAddr, _guard: Guard) {
-    let Ok(local) = stream.local_addr() else { return };
-    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+///
+/// No async function: its future would keep each argument twice.
+pub(crate) fn serve(
+    lane: Arc<Lane>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    guard: Guard,
+) -> impl Future<Output = ()> + Send {
     let live = lane.register(Direction::Inbound, peer);
-    let mut record = Record::begin(Direction::Inbound, peer, local);
-    let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &mut stream))).await;
-    if outcome.is_err() {
-        connect::cut(&stream);
+    let mut record = Record::begin(Direction::Inbound, connect::local_address(&stream));
+    async move {
+        let outcome = live.unless_closed(pin!(carry(&lane, &live, &mut record, &mut stream))).await;
+        if outcome.is_err() {
+            connect::cut(&stream);
+        }
+        end(&lane.shared, record, &live, outcome.as_ref().err());
+        drop(guard);
     }
-    end(&lane.shared, record, &live, outcome.as_ref().err());
 }
 
 async fn carry(
@@ -85,8 +93,8 @@ fn describe(lane: &Lane, live: &Arc<Live>, record: &mut Record, workload: &Arc<W
         security: Security::Unknown,
     };
     let description = Description {
-        source: client.map_or_else(Party::default, |client| log_party(&client, None)),
-        destination: log_party(workload, None),
+        source: client.map_or(Named::Nobody, Named::Resident),
+        destination: Named::workload(workload, None),
         service: service.map(|service| service.hostname.clone()),
         labels,
     };

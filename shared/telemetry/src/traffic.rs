@@ -51,7 +51,6 @@ struct Tables {
 /// drain ended does.
 pub struct OpenConnection {
     store: Arc<Store>,
-    labels: ConnectionLabels,
     series: Arc<Series>,
     id: u64,
 }
@@ -83,10 +82,10 @@ impl TrafficMetrics {
     /// A connection was opened; `bytes` is read until it is closed.
     #[must_use]
     pub fn opened(&self, labels: ConnectionLabels, bytes: Arc<dyn ByteCount>) -> OpenConnection {
-        let series = self.store.series(&labels, ResponseFlag::None);
+        let series = self.store.series(Key::new(labels));
         let id = series.open(bytes);
-        self.store.sockets(labels.reporter).fetch_add(1, Ordering::Relaxed);
-        OpenConnection { store: Arc::clone(&self.store), labels, series, id }
+        self.store.sockets(series.key.reporter).fetch_add(1, Ordering::Relaxed);
+        OpenConnection { store: Arc::clone(&self.store), series, id }
     }
 
     /// Forgets label sets that no live connection uses and that name a party which is not live.
@@ -119,7 +118,7 @@ impl OpenConnection {
     pub fn close(self, flag: ResponseFlag, has_failed: bool) {
         let closed = match flag {
             ResponseFlag::None => Arc::clone(&self.series),
-            flag => self.store.series(&self.labels, flag),
+            flag => self.store.series(self.series.key.ended(flag)),
         };
         self.series.close(self.id);
         closed.count_end(has_failed);
@@ -132,7 +131,7 @@ impl Drop for OpenConnection {
         if self.series.close(self.id) {
             self.series.count_end(false);
         }
-        self.store.sockets(self.labels.reporter).fetch_sub(1, Ordering::Relaxed);
+        self.store.sockets(self.series.key.reporter).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -155,14 +154,14 @@ impl Store {
         }
     }
 
-    fn series(&self, labels: &ConnectionLabels, flag: ResponseFlag) -> Arc<Series> {
-        let key = Key::new(labels, flag);
+    fn series(&self, key: Key) -> Arc<Series> {
         let mut tables = self.lock();
         if let Some(series) = tables.series.get(&key) {
             return Arc::clone(series);
         }
         let key = if tables.series.len() < MAX_SERIES { key } else { key.without_parties(&mut tables.parties) };
-        Arc::clone(tables.series.entry(key).or_default())
+        let known = tables.series.entry(key).or_insert_with_key(|key| Arc::new(Series::new(key.clone())));
+        Arc::clone(known)
     }
 }
 

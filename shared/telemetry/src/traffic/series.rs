@@ -18,15 +18,15 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn new(labels: &ConnectionLabels, flag: ResponseFlag) -> Self {
-        Self {
-            reporter: labels.reporter,
-            source: labels.source.clone(),
-            destination: labels.destination.clone(),
-            service: labels.service.clone(),
-            security: labels.security,
-            flag,
-        }
+    /// That of connections that have not ended, or well.
+    pub(crate) fn new(labels: ConnectionLabels) -> Self {
+        let ConnectionLabels { reporter, source, destination, service, security } = labels;
+        Self { reporter, source, destination, service, security, flag: ResponseFlag::None }
+    }
+
+    /// The same connections, but those that ended like this.
+    pub(crate) fn ended(&self, flag: ResponseFlag) -> Self {
+        Self { flag, ..self.clone() }
     }
 
     /// The same with everything unknown that there can be many of.
@@ -41,9 +41,9 @@ impl Key {
     }
 }
 
-/// The numbers of a label set.
-#[derive(Default)]
+/// A label set with its numbers.
 pub(crate) struct Series {
+    pub(crate) key: Key,
     state: Mutex<State>,
 }
 
@@ -75,6 +75,10 @@ pub(crate) struct Sample {
 }
 
 impl Series {
+    pub(crate) fn new(key: Key) -> Self {
+        Self { key, state: Mutex::default() }
+    }
+
     /// Counts a connection as opened and reads its bytes from now on.
     pub(crate) fn open(&self, bytes: Arc<dyn ByteCount>) -> u64 {
         let mut state = self.lock();
