@@ -7,6 +7,7 @@
 
 mod certificates;
 mod discovery_resources;
+mod frames;
 mod headers;
 mod lookups;
 mod manifests;
@@ -26,9 +27,10 @@ pub struct Target {
 }
 
 /// All parsers.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "names", run: names::run },
     Target { name: "hbone_headers", run: headers::run },
+    Target { name: "http2_frames", run: frames::run },
     Target { name: "dns_message", run: lookups::run },
     Target { name: "zds_message", run: pods::run },
     Target { name: "proxy_header", run: proxy_headers::run },

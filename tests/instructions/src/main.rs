@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "it speaks to xtask")]
 
 mod decisions;
+mod frames;
 mod streams;
 
 use anyhow::{Context as _, Result};
@@ -17,9 +18,10 @@ struct Hot {
     run: fn(u32) -> Result<()>,
 }
 
-const ALL: [Hot; 4] = [
+const ALL: [Hot; 5] = [
     Hot { name: "resolve", times: 20_000, run: decisions::resolve },
     Hot { name: "evaluate", times: 20_000, run: decisions::evaluate },
+    Hot { name: "frame", times: 2_000, run: frames::frame },
     Hot { name: "seal-and-open-16KiB", times: 1_000, run: streams::seal_and_open },
     Hot { name: "copy-16KiB", times: 1_000, run: streams::copy },
 ];

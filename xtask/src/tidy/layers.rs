@@ -9,7 +9,23 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 /// The layer table of ARCHITECTURE.md: a crate imports only crates of lower layers.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types", "linux", "proto"]),
-    (1, &["policy", "routing", "discovery", "kinds", "config", "telemetry", "drain", "io", "echo", "load", "cni"]),
+    (
+        1,
+        &[
+            "policy",
+            "routing",
+            "discovery",
+            "kinds",
+            "config",
+            "telemetry",
+            "drain",
+            "io",
+            "echo",
+            "load",
+            "cni",
+            "http2",
+        ],
+    ),
     (2, &["dns", "tls", "hbone", "xds", "zds"]),
     (3, &["identity"]),
     (4, &["ztunnel", "waypoint", "controlplane", "node", "lab", "bench"]),
@@ -25,7 +41,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     ),
     (&["prometheus"], &["telemetry"]),
     (&["serde-saphyr"], &["config", "kinds", "lab", "aquifer"]),
-    (&["h2"], &["hbone", "load"]),
+    (&["h2"], &["load"]),
     (&["kube"], &["kinds", "controlplane", "node", "aquifer", "end-to-end"]),
     (&["tonic"], &["echo", "proto", "xds", "identity", "controlplane", "ztunnel"]),
     (&["papaya"], &["discovery"]),
