@@ -5,7 +5,6 @@ mod member;
 mod pool;
 mod request;
 
-pub(crate) use connection::RESET_STREAMS;
 pub use connection::{Client, Driver, handshake};
 pub(crate) use member::Slot;
 pub use pool::Pool;

@@ -38,10 +38,10 @@ pub enum HboneError {
     Dial(#[from] DialError),
     /// The HTTP/2 handshake failed.
     #[error("HTTP/2 handshake failed: {0}")]
-    Handshake(#[source] Arc<h2::Error>),
+    Handshake(#[source] Arc<http2::Http2Error>),
     /// The connection or the stream broke before the answer came.
     #[error("HTTP/2 stream failed: {0}")]
-    Stream(#[source] Arc<h2::Error>),
+    Stream(#[source] Arc<http2::Http2Error>),
     /// The connection went away before the request could be sent.
     #[error("connection closed")]
     Closed,
@@ -82,6 +82,6 @@ impl HboneError {
     /// Whether the peer said that it has not looked at the request, and will not: it is about to close.
     pub(crate) fn was_turned_away(&self) -> bool {
         matches!(self, Self::Stream(cause)
-            if cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+            if cause.is_go_away() || cause.reason() == Some(http2::Reason::REFUSED_STREAM))
     }
 }

@@ -3,10 +3,10 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::activity::Seen;
+use crate::handle::Shared;
 use crate::parameters::Keepalive;
 
 /// Sends a PING after a silence and finds the peer dead when another silence follows.
@@ -14,7 +14,6 @@ use crate::parameters::Keepalive;
 /// Anything that arrives counts as a sign of life, not only the answer: behind megabytes of data on a slow link the
 /// answer itself may be late.
 pub(crate) struct Heartbeat {
-    pings: PingPong,
     seen: Seen,
     keepalive: Keepalive,
     timer: Pin<Box<Sleep>>,
@@ -23,29 +22,26 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(crate) fn new(pings: PingPong, seen: Seen, keepalive: Keepalive) -> Self {
-        Self { pings, seen, keepalive, timer: Box::pin(sleep(keepalive.interval)), asked: None }
+    pub(crate) fn new(seen: Seen, keepalive: Keepalive) -> Self {
+        Self { seen, keepalive, timer: Box::pin(sleep(keepalive.interval)), asked: None }
     }
 
     /// Ready when the peer is gone.
-    pub(crate) fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_dead(&mut self, cx: &mut Context<'_>, connection: &Shared) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let (now, last) = (Instant::now(), self.seen.last());
             match self.asked.filter(|asked| last < *asked) {
                 Some(asked) if asked + self.keepalive.timeout <= now => return Poll::Ready(()),
                 Some(asked) => self.timer.as_mut().reset(asked + self.keepalive.timeout),
-                None if last + self.keepalive.interval <= now => self.ask(cx, now),
+                None if last + self.keepalive.interval <= now => self.ask(connection, now),
                 None => self.timer.as_mut().reset(last + self.keepalive.interval),
             }
         }
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, now: Instant) {
-        // Takes an earlier answer, so that the next PING may go out.
-        let _ = self.pings.poll_pong(cx);
-        // An error means that an earlier PING is still unanswered, or that the connection is closing.
-        let _ = self.pings.send_ping(Ping::opaque());
+    fn ask(&mut self, connection: &Shared, now: Instant) {
+        connection.lock().ping();
         self.asked = Some(self.seen.to_the_millisecond(now));
         self.timer.as_mut().reset(now + self.keepalive.interval.min(self.keepalive.timeout));
     }

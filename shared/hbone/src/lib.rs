@@ -9,10 +9,13 @@
 mod activity;
 pub mod client;
 mod error;
+mod handle;
 mod headers;
 mod keepalive;
+mod mover;
 mod pace;
 mod parameters;
+mod scratch;
 pub mod server;
 mod status;
 mod stream;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http2::{Config, Role};
+
 /// How often a connection asks its peer whether it is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
@@ -62,12 +64,33 @@ impl Default for Parameters {
     }
 }
 
+/// How many frames a peer may keep sending on streams that were reset, for one second each, before it is an error.
+///
+/// Tunnels are cut all the time, and the other side's bytes are then still on their way.
+const RESET_STREAMS: usize = 1024;
+
+/// How many protocol errors on single streams a client may make in the life of a connection.
+///
+/// Frames that cross a reset by more than a second count; a busy client on a slow link makes some every day.
+const STREAM_ERRORS: usize = 1 << 14;
+
 impl Parameters {
-    /// What unread small DATA frames may cost before the h2 crate takes them for an attack and ends the connection.
-    ///
-    /// A frame of n < 256 bytes costs 256 − n. The crate's own budget, half the window, lets a single reader that
-    /// pauses over a chatty peer end the connection for all others after 32 thousand one-byte frames.
-    pub(crate) fn small_frame_budget(&self) -> usize {
-        (self.connection_window as usize).saturating_mul(2)
+    /// The numbers of one connection.
+    pub(crate) fn config(&self, role: Role) -> Config {
+        let is_server = role == Role::Server;
+        Config {
+            stream_window: self.stream_window,
+            connection_window: self.connection_window,
+            frame_size: self.frame_size,
+            header_list: if is_server { self.server_header_list } else { self.client_header_list },
+            streams: self.server_streams,
+            send_buffer: self.send_buffer,
+            reset_streams: RESET_STREAMS,
+            // A server that answers late on streams that were cut is no reason to cut the others.
+            stream_errors: is_server.then_some(STREAM_ERRORS),
+            // Half the window would let a single reader that pauses over a chatty peer end the connection for all others
+            // after 32 thousand one-byte frames.
+            small_frame_budget: (self.connection_window as usize).saturating_mul(2),
+        }
     }
 }

@@ -4,39 +4,32 @@ mod request;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ::io::Transport;
-use bytes::Bytes;
-use h2::server::{Builder, Connection};
-use h2::{Reason, RecvStream, server::SendResponse};
+use http2::{Http2Error, PREFACE, Role};
+use tokio::io::ReadBuf;
 use tokio::time::timeout;
 
 pub use request::Request;
 
-use crate::activity::Activity;
-use crate::client::RESET_STREAMS;
+use crate::handle::Handle;
 use crate::keepalive::Heartbeat;
-use crate::pace::Neighbours;
+use crate::mover::Mover;
 use crate::{HboneError, Parameters, Refusal};
-
-/// How many protocol errors on single streams a client may make in the life of a connection.
-///
-/// Frames that cross a reset by more than a second count; a busy client on a slow link makes some every day.
-const STREAM_ERRORS: usize = 1 << 14;
 
 /// One connection of a client.
 ///
-/// Clients of a busy server give up by the hundred; that must not end the connection for those who still wait, which
-/// is what h2 does after twenty. The limit of concurrent streams bounds the work.
+/// Clients of a busy server give up by the hundred; that must not end the connection for those who still wait. The limit
+/// of concurrent streams bounds the work.
 ///
 /// [`Server::next`] moves the frames of all streams: call it again and again until it returns `None`, also while
 /// streams are being served, which is best done by tasks of their own.
 pub struct Server<T> {
-    connection: Connection<Activity<T>, Bytes>,
-    heartbeat: Option<Heartbeat>,
-    neighbours: Arc<Neighbours>,
+    mover: Mover<T>,
+    heartbeat: Heartbeat,
     has_ended: bool,
 }
 
@@ -57,31 +50,38 @@ pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<Server<T>, H
 where
     T: Transport + Send,
 {
-    let round_trip = io.round_trip();
-    let (io, seen) = Activity::new(io);
-    let neighbours = Neighbours::new(seen.clone(), round_trip, parameters);
-    let mut connection = timeout(parameters.handshake_timeout, builder(parameters).handshake(io))
+    let (mut mover, seen) = Mover::new(io, Role::Server, parameters);
+    timeout(parameters.handshake_timeout, greet(&mut mover))
         .await
         .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
         .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
-    let heartbeat = connection.ping_pong().map(|pings| Heartbeat::new(pings, seen, parameters.keepalive));
-    Ok(Server { connection, heartbeat, neighbours, has_ended: false })
+    let heartbeat = Heartbeat::new(seen, parameters.keepalive);
+    Ok(Server { mover, heartbeat, has_ended: false })
 }
 
-fn builder(parameters: &Parameters) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .initial_window_size(parameters.stream_window)
-        .initial_connection_window_size(parameters.connection_window)
-        .max_frame_size(parameters.frame_size)
-        .max_header_list_size(parameters.server_header_list)
-        .max_concurrent_streams(parameters.server_streams)
-        .max_send_buffer_size(parameters.send_buffer)
-        .max_concurrent_reset_streams(RESET_STREAMS)
-        .max_pending_accept_reset_streams(RESET_STREAMS)
-        .max_local_error_reset_streams(Some(STREAM_ERRORS))
-        .data_frame_budget(parameters.small_frame_budget());
-    builder
+/// Waits for the client's preface; our SETTINGS go out meanwhile.
+async fn greet<T>(mover: &mut Mover<T>) -> Result<(), Http2Error>
+where
+    T: Transport,
+{
+    let mut expected = PREFACE.as_slice();
+    let mut space = [0; PREFACE.len()];
+    while !expected.is_empty() {
+        let mut read = ReadBuf::new(space.get_mut(..expected.len()).unwrap_or_default());
+        poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = mover.poll_send(cx) {
+                return Poll::Ready(Err(error));
+            }
+            mover.poll_read_raw(cx, &mut read)
+        })
+        .await
+        .map_err(Http2Error::io)?;
+        if read.filled().is_empty() {
+            return Err(Http2Error::io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        expected = expected.strip_prefix(read.filled()).ok_or(Http2Error::NotHttp2)?;
+    }
+    Ok(())
 }
 
 impl<T> Server<T>
@@ -103,40 +103,44 @@ where
         if self.has_ended {
             return Poll::Ready(None);
         }
-        if let Some(heartbeat) = &mut self.heartbeat
-            && heartbeat.poll_dead(cx).is_ready()
-        {
+        if self.heartbeat.poll_dead(cx, self.mover.shared()).is_ready() {
             self.has_ended = true;
-            self.connection.abrupt_shutdown(Reason::NO_ERROR);
+            self.abort();
             // One try: a peer that is gone takes no GOAWAY.
-            let _ = self.connection.poll_closed(cx);
+            let _ = self.mover.poll(cx);
             return Poll::Ready(Some(Err(HboneError::Timeout("the answer to PING"))));
         }
-        match ready!(self.connection.poll_accept(cx)) {
-            Some(Ok((request, respond))) => Poll::Ready(Some(Ok(examine(request, respond, &self.neighbours)))),
-            Some(Err(error)) => {
-                self.has_ended = true;
-                Poll::Ready(Some(Err(HboneError::Stream(Arc::new(error)))))
-            }
-            None => {
-                self.has_ended = true;
-                Poll::Ready(None)
-            }
+        if let Some(incoming) = self.take_request() {
+            return Poll::Ready(Some(Ok(incoming)));
         }
+        let moved = self.mover.poll(cx);
+        if let Some(incoming) = self.take_request() {
+            // What came of the moving is asked for again.
+            return Poll::Ready(Some(Ok(incoming)));
+        }
+        let outcome = ready!(moved);
+        self.has_ended = true;
+        Poll::Ready(outcome.err().map(|error| Err(HboneError::Stream(Arc::new(error)))))
+    }
+
+    fn take_request(&self) -> Option<Incoming> {
+        let shared = self.mover.shared();
+        let (key, request) = shared.lock().next_request()?;
+        Some(examine(Handle::new(shared.clone(), key), request))
     }
 
     /// Says GOAWAY: no new streams, those that are open go on.
     ///
     /// Keep calling [`Server::next`]: it returns `None` once the last stream has ended.
     pub fn drain(&mut self) {
-        self.connection.graceful_shutdown();
+        self.mover.shared().lock().drain();
     }
 
     /// Says GOAWAY and ends all streams at once.
     ///
     /// Keep calling [`Server::next`], with a deadline, to get it sent.
     pub fn abort(&mut self) {
-        self.connection.abrupt_shutdown(Reason::NO_ERROR);
+        self.mover.shared().lock().abort();
     }
 }
 
@@ -147,12 +151,12 @@ impl<T> fmt::Debug for Server<T> {
 }
 
 /// Answers what is no CONNECT request; the rest is for the caller.
-fn examine(request: http::Request<RecvStream>, respond: SendResponse<Bytes>, among: &Arc<Neighbours>) -> Incoming {
-    match Request::new(request, respond, among) {
+fn examine(handle: Handle, request: http2::Request) -> Incoming {
+    match Request::new(handle, request) {
         Ok(request) => Incoming::Request(request),
-        Err((refusal, respond)) => {
+        Err((refusal, handle)) => {
             tracing::debug!(%refusal, "refusing a malformed request");
-            request::answer(respond, refusal.status());
+            request::answer(&handle, refusal.status());
             Incoming::Refused(refusal)
         }
     }

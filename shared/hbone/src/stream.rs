@@ -11,14 +11,13 @@ use std::task::{Context, Poll};
 
 use ::io::{Duplex, Transport};
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use read::ReadHalf;
 pub use write::WriteHalf;
 
 use crate::client::Slot;
-use crate::pace::Pace;
+use crate::handle::Handle;
 
 /// A byte stream inside an HTTP/2 stream.
 ///
@@ -38,9 +37,9 @@ pub struct Stream {
 
 impl Stream {
     /// `slot` keeps a place on a pooled connection until both halves are gone.
-    pub(crate) fn new(receive: RecvStream, send: SendStream<Bytes>, pace: Pace, slot: Option<Slot>) -> Self {
+    pub(crate) fn new(handle: Handle, slot: Option<Slot>) -> Self {
         let slot = slot.map(Arc::new);
-        Self { read: ReadHalf::new(receive, pace, slot.clone()), write: WriteHalf::new(send, slot) }
+        Self { read: ReadHalf::new(handle.clone(), slot.clone()), write: WriteHalf::new(handle, slot) }
     }
 
     /// The two directions, to be used by two tasks.

@@ -4,6 +4,9 @@
 #[path = "hbone/broken.rs"]
 mod broken;
 #[cfg(test)]
+#[path = "hbone/chaos.rs"]
+mod chaos;
+#[cfg(test)]
 #[path = "hbone/client.rs"]
 mod client;
 #[cfg(test)]

@@ -8,35 +8,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use ::io::Transport;
-use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
+use http::StatusCode;
+use http2::Role;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::member::Slot;
 use super::{Connect, Connected};
-use crate::activity::{Activity, Seen};
+use crate::activity::Seen;
+use crate::handle::{Handle, Shared};
 use crate::keepalive::Heartbeat;
-use crate::pace::{Neighbours, Pace};
+use crate::mover::Mover;
 use crate::{HboneError, Parameters, Stream};
 
 /// Stands for "no SETTINGS yet"; a peer cannot send it, its limit being 32 bits wide.
 const UNKNOWN: usize = usize::MAX - 1;
 
-/// How many frames a peer may keep sending on streams that were reset, for one second each, before it is an error.
-///
-/// Tunnels are cut all the time, and the other side's bytes are then still on their way.
-pub(crate) const RESET_STREAMS: usize = 1024;
-
 /// Opens tunnels on one connection; cheap to clone.
 ///
 /// The connection closes when all clones and all streams are gone.
-#[derive(Clone)]
 pub struct Client {
-    send: SendRequest<Bytes>,
+    shared: Shared,
     limit: Limit,
     seen: Seen,
-    neighbours: Arc<Neighbours>,
 }
 
 /// How many streams the peer allows; shared between driver and handles.
@@ -51,8 +45,8 @@ pub(crate) struct Limit {
 /// It ends when the connection does: in peace when all handles and streams are gone, with an error when the transport
 /// broke or the peer no longer answers. Dropping it closes the transport and breaks the streams.
 pub struct Driver<T> {
-    connection: h2::client::Connection<Activity<T>, Bytes>,
-    heartbeat: Option<Heartbeat>,
+    mover: Mover<T>,
+    heartbeat: Heartbeat,
     limit: Limit,
 }
 
@@ -66,38 +60,24 @@ pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<(Client, Dri
 where
     T: Transport + Send,
 {
-    let round_trip = io.round_trip();
-    let (io, seen) = Activity::new(io);
-    let neighbours = Neighbours::new(seen.clone(), round_trip, parameters);
-    let handshake = builder(parameters).handshake(io);
-    let (send, mut connection) = timeout(parameters.handshake_timeout, handshake)
+    let (mut mover, seen) = Mover::new(io, Role::Client, parameters);
+    // The first flush is the driver's, so that a request may go along.
+    timeout(parameters.handshake_timeout, poll_fn(|cx| mover.poll_write(cx)))
         .await
         .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
-        .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
-    let heartbeat = connection.ping_pong().map(|pings| Heartbeat::new(pings, seen.clone(), parameters.keepalive));
+        .map_err(|error| HboneError::Handshake(Arc::new(http2::Http2Error::io(error))))?;
+    let heartbeat = Heartbeat::new(seen.clone(), parameters.keepalive);
     let limit = Limit::default();
-    let client = Client { send, limit: limit.clone(), seen, neighbours };
-    Ok((client, Driver { connection, heartbeat, limit }))
-}
-
-fn builder(parameters: &Parameters) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .initial_window_size(parameters.stream_window)
-        .initial_connection_window_size(parameters.connection_window)
-        .max_frame_size(parameters.frame_size)
-        .max_header_list_size(parameters.client_header_list)
-        .max_send_buffer_size(parameters.send_buffer)
-        .enable_push(false)
-        .initial_max_send_streams(UNKNOWN)
-        .max_concurrent_reset_streams(RESET_STREAMS)
-        .data_frame_budget(parameters.small_frame_budget())
-        // A server that answers late on streams that were cut is no reason to cut the others.
-        .max_local_error_reset_streams(None);
-    builder
+    let client = Client::new(mover.shared().clone(), limit.clone(), seen);
+    Ok((client, Driver { mover, heartbeat, limit }))
 }
 
 impl Client {
+    fn new(shared: Shared, limit: Limit, seen: Seen) -> Self {
+        shared.lock().add_handle();
+        Self { shared, limit, seen }
+    }
+
     /// Asks for a tunnel and waits for the answer.
     ///
     /// # Errors
@@ -110,16 +90,15 @@ impl Client {
 
     /// As [`Client::connect`] without a deadline; `slot` is kept for as long as the stream lives.
     pub(crate) async fn connect_on(&self, request: &Connect, slot: Option<Slot>) -> Result<Connected, HboneError> {
-        let request = request.to_http()?;
-        let mut send = self.send.clone();
-        poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_error| HboneError::Closed)?;
-        let (response, send) = send.send_request(request, false).map_err(stream_error)?;
-        let (head, body) = response.await.map_err(stream_error)?.into_parts();
-        if head.status != http::StatusCode::OK {
-            return Err(HboneError::Status(head.status.as_u16()));
+        let (authority, headers) = request.to_http()?;
+        let open = poll_fn(|cx| self.shared.lock().poll_open(cx, authority.as_str(), &headers));
+        let key = open.await.map_err(|_error| HboneError::Closed)?;
+        let handle = Handle::new(self.shared.clone(), key);
+        let response = poll_fn(|cx| self.shared.lock().poll_response(key, cx)).await.map_err(stream_error)?;
+        if response.status != StatusCode::OK.as_u16() {
+            return Err(HboneError::Status(response.status));
         }
-        let pace = Pace::new(Arc::clone(&self.neighbours));
-        Ok(Connected { stream: Stream::new(body, send, pace, slot), headers: head.headers })
+        Ok(Connected { stream: Stream::new(handle, slot), headers: response.headers })
     }
 
     /// How many streams the peer allows; `None` before it has said so.
@@ -140,8 +119,19 @@ impl Client {
 
     /// Whether new streams can still be opened: false after GOAWAY and when the transport broke.
     pub(crate) fn is_usable(&self) -> bool {
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        !matches!(self.send.clone().poll_ready(&mut context), Poll::Ready(Err(_)))
+        self.shared.lock().is_usable()
+    }
+}
+
+impl Clone for Client {
+    fn clone(&self) -> Self {
+        Self::new(self.shared.clone(), self.limit.clone(), self.seen.clone())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.lock().remove_handle();
     }
 }
 
@@ -178,13 +168,13 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(heartbeat) = &mut this.heartbeat
-            && heartbeat.poll_dead(cx).is_ready()
-        {
+        if this.heartbeat.poll_dead(cx, this.mover.shared()).is_ready() {
             return Poll::Ready(Err(HboneError::Timeout("the answer to PING")));
         }
-        let outcome = Pin::new(&mut this.connection).poll(cx);
-        this.limit.publish(this.connection.max_concurrent_send_streams());
+        let outcome = this.mover.poll(cx);
+        if let Some(streams) = this.mover.shared().lock().peer_streams() {
+            this.limit.publish(streams);
+        }
         outcome.map_err(stream_error)
     }
 }
@@ -195,6 +185,6 @@ impl<T> fmt::Debug for Driver<T> {
     }
 }
 
-pub(crate) fn stream_error(error: h2::Error) -> HboneError {
+pub(crate) fn stream_error(error: http2::Http2Error) -> HboneError {
     HboneError::Stream(Arc::new(error))
 }

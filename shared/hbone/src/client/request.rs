@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, uri};
 use types::Authority;
 
 use crate::{Baggage, Forwarded, HboneError, Stream, TraceParent, X_FORWARDED_NETWORK};
@@ -37,29 +37,25 @@ impl Connect {
         Self { authority, baggage: None, forwarded: None, traceparent: None, network: None }
     }
 
-    /// `:method` and `:authority` are the only pseudo headers (RFC 9113, section 8.5).
-    pub(crate) fn to_http(&self) -> Result<Request<()>, HboneError> {
-        let authority = self.authority.to_string();
-        let uri = Uri::builder().authority(authority).build().map_err(|_error| HboneError::Malformed("authority"))?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::CONNECT;
-        *request.uri_mut() = uri;
-        *request.version_mut() = Version::HTTP_2;
-        let headers = request.headers_mut();
+    /// `:authority`, which with `:method` is all that there is of pseudo headers (RFC 9113, section 8.5), and the headers.
+    pub(crate) fn to_http(&self) -> Result<(uri::Authority, HeaderMap), HboneError> {
+        let authority = uri::Authority::try_from(self.authority.to_string());
+        let authority = authority.map_err(|_error| HboneError::Malformed("authority"))?;
+        let mut headers = HeaderMap::new();
         if let Some(baggage) = &self.baggage {
-            baggage.insert_into(headers);
+            baggage.insert_into(&mut headers);
         }
         if let Some(forwarded) = &self.forwarded {
-            forwarded.insert_into(headers);
+            forwarded.insert_into(&mut headers);
         }
         if let Some(traceparent) = self.traceparent {
-            traceparent.insert_into(headers);
+            traceparent.insert_into(&mut headers);
         }
         if let Some(network) = &self.network {
             let value = HeaderValue::try_from(network).map_err(|_error| HboneError::Malformed(X_FORWARDED_NETWORK))?;
             headers.insert(X_FORWARDED_NETWORK, value);
         }
-        Ok(request)
+        Ok((authority, headers))
     }
 }
 

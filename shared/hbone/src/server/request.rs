@@ -3,13 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, StatusCode};
 use types::Authority;
 
-use crate::pace::{Neighbours, Pace};
+use crate::handle::Handle;
 use crate::{Baggage, Forwarded, HboneError, Refusal, Status, Stream, TraceParent, X_FORWARDED_NETWORK};
 
 /// A CONNECT request; answer it with [`Request::accept`] or [`Request::refuse`].
@@ -18,28 +15,18 @@ use crate::{Baggage, Forwarded, HboneError, Refusal, Status, Stream, TraceParent
 pub struct Request {
     authority: Authority,
     headers: HeaderMap,
-    body: RecvStream,
-    respond: SendResponse<Bytes>,
-    neighbours: Arc<Neighbours>,
+    handle: Handle,
 }
 
 impl Request {
-    /// Takes a request apart; gives the responder back together with the reason when it makes no sense.
-    pub(super) fn new(
-        request: http::Request<RecvStream>,
-        respond: SendResponse<Bytes>,
-        among: &Arc<Neighbours>,
-    ) -> Result<Self, (Refusal, SendResponse<Bytes>)> {
-        let (head, body) = request.into_parts();
-        if head.method != Method::CONNECT {
-            return Err((Refusal::NotConnect, respond));
+    /// Takes a request apart; gives the stream back together with the reason when it makes no sense.
+    pub(super) fn new(handle: Handle, request: http2::Request) -> Result<Self, (Refusal, Handle)> {
+        if request.method != Method::CONNECT {
+            return Err((Refusal::NotConnect, handle));
         }
-        let authority = head.uri.authority().and_then(|authority| authority.as_str().parse().ok());
-        match authority {
-            Some(authority) => {
-                Ok(Self { authority, headers: head.headers, body, respond, neighbours: Arc::clone(among) })
-            }
-            None => Err((Refusal::BadAuthority, respond)),
+        match request.authority.and_then(|authority| authority.parse().ok()) {
+            Some(authority) => Ok(Self { authority, headers: request.headers, handle }),
+            None => Err((Refusal::BadAuthority, handle)),
         }
     }
 
@@ -83,18 +70,21 @@ impl Request {
     ///
     /// # Errors
     /// [`HboneError::Stream`] when the client has gone meanwhile.
-    pub fn accept(mut self, baggage: Option<&Baggage>) -> Result<Stream, HboneError> {
-        let mut response = Response::new(());
+    pub fn accept(self, baggage: Option<&Baggage>) -> Result<Stream, HboneError> {
+        let mut headers = HeaderMap::new();
         if let Some(baggage) = baggage {
-            baggage.insert_into(response.headers_mut());
+            baggage.insert_into(&mut headers);
         }
-        let send = self.respond.send_response(response, false).map_err(|error| HboneError::Stream(Arc::new(error)))?;
-        Ok(Stream::new(self.body, send, Pace::new(self.neighbours), None))
+        let (mut connection, key) = self.handle.lock();
+        let answered = connection.respond(key, StatusCode::OK.as_u16(), &headers, false);
+        drop(connection);
+        answered.map_err(|error| HboneError::Stream(Arc::new(error)))?;
+        Ok(Stream::new(self.handle, None))
     }
 
     /// Answers with a status and ends the stream.
     pub fn refuse(self, status: Status) {
-        answer(self.respond, status);
+        answer(&self.handle, status);
     }
 }
 
@@ -105,10 +95,9 @@ impl fmt::Debug for Request {
 }
 
 /// Headers with END_STREAM.
-pub(super) fn answer(mut respond: SendResponse<Bytes>, status: Status) {
-    let mut response = Response::new(());
-    *response.status_mut() = status.to_http();
-    if let Err(error) = respond.send_response(response, true) {
+pub(super) fn answer(handle: &Handle, status: Status) {
+    let (mut connection, key) = handle.lock();
+    if let Err(error) = connection.respond(key, status.code(), &HeaderMap::new(), true) {
         tracing::debug!(%error, "client left before it was refused");
     }
 }

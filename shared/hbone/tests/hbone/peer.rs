@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response, Uri};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -19,12 +19,20 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn new(io: DuplexStream) -> Self {
-        let handshake = h2::client::Builder::new()
-            .initial_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .handshake(io);
+        let mut settings = h2::client::Builder::new();
+        settings.initial_window_size(4 << 20).initial_connection_window_size(16 << 20);
+        Self::with(io, &settings).await
+    }
+
+    /// A client with these settings, on any transport.
+    pub(crate) async fn with<T>(io: T, settings: &h2::client::Builder) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = settings.handshake(io);
         let (send, connection) = timeout(DEADLINE, handshake).await.unwrap().unwrap();
-        let task = tokio::spawn(async move { drop(connection.await) });
+        let task =
+            tokio::spawn(async move { connection.await.unwrap_or_else(|error| eprintln!("the client: {error}")) });
         Self { send, task }
     }
 
@@ -83,9 +91,20 @@ pub(crate) async fn read_all(stream: &mut RecvStream) -> Vec<u8> {
 
 /// A server that sends every byte back.
 pub(crate) fn echo(io: DuplexStream) -> JoinHandle<()> {
+    echo_on(io, h2::server::Builder::new().max_concurrent_streams(100).clone())
+}
+
+/// As [`echo`], on any transport and with these settings.
+pub(crate) fn echo_on<T>(io: T, settings: h2::server::Builder) -> JoinHandle<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     tokio::spawn(async move {
-        let mut connection = h2::server::Builder::new().max_concurrent_streams(100).handshake(io).await.unwrap();
-        while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let mut connection = settings.handshake(io).await.unwrap();
+        while let Some(accepted) = connection.accept().await {
+            let Ok((request, mut respond)) = accepted.inspect_err(|error| eprintln!("the server: {error}")) else {
+                return;
+            };
             assert_eq!(request.method(), Method::CONNECT);
             let mut send = respond.send_response(Response::new(()), false).unwrap();
             let mut receive = request.into_body();

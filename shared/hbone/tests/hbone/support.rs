@@ -5,7 +5,7 @@ use std::time::Duration;
 use hbone::client::{self, Client};
 use hbone::server::{self, Incoming, Request};
 use hbone::{HboneError, Parameters, Stream};
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::duplex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -39,7 +39,10 @@ enum Order {
 }
 
 impl Served {
-    pub(crate) fn new(io: DuplexStream, parameters: Parameters) -> Self {
+    pub(crate) fn new<T>(io: T, parameters: Parameters) -> Self
+    where
+        T: ::io::Transport + Send + 'static,
+    {
         let (send, requests) = mpsc::channel(1024);
         let (orders, received) = mpsc::channel(1);
         let task = tokio::spawn(serve(io, parameters, send, received));
@@ -47,7 +50,12 @@ impl Served {
     }
 
     pub(crate) async fn incoming(&mut self) -> Incoming {
-        timeout(DEADLINE, self.requests.recv()).await.expect("no request arrives").expect("server ended")
+        self.next().await.expect("server ended")
+    }
+
+    /// As [`Served::incoming`]; `None` when the connection has ended.
+    pub(crate) async fn next(&mut self) -> Option<Incoming> {
+        timeout(DEADLINE, self.requests.recv()).await.expect("no request arrives")
     }
 
     pub(crate) async fn request(&mut self) -> Request {
@@ -81,12 +89,15 @@ impl Drop for Served {
     }
 }
 
-async fn serve(
-    io: DuplexStream,
+async fn serve<T>(
+    io: T,
     parameters: Parameters,
     requests: mpsc::Sender<Incoming>,
     mut orders: mpsc::Receiver<Order>,
-) -> Result<(), HboneError> {
+) -> Result<(), HboneError>
+where
+    T: ::io::Transport + Send + 'static,
+{
     let mut server = server::handshake(io, &parameters).await?;
     loop {
         tokio::select! {
@@ -109,7 +120,10 @@ pub(crate) struct Dialled {
 }
 
 impl Dialled {
-    pub(crate) async fn new(io: DuplexStream, parameters: &Parameters) -> Self {
+    pub(crate) async fn new<T>(io: T, parameters: &Parameters) -> Self
+    where
+        T: ::io::Transport + Send + 'static,
+    {
         let (client, driver) = timeout(DEADLINE, client::handshake(io, parameters)).await.unwrap().unwrap();
         Self { client, task: tokio::spawn(driver) }
     }

@@ -1,0 +1,166 @@
+//! What moves a connection's bytes between its state and its transport.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use ::io::Transport;
+use bytes::BytesMut;
+use http2::{Connection, Http2Error, Input, Output, Role};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+use crate::activity::{Activity, Seen};
+use crate::handle::Shared;
+use crate::pace::Neighbours;
+use crate::{Parameters, scratch};
+
+/// From how many bytes at a time on a connection counts as carrying bulk, whose bytes are handed on without a copy.
+const LARGE: usize = scratch::SIZE / 2;
+
+/// A connection and its transport; dropping it breaks the connection's streams.
+pub(crate) struct Mover<T> {
+    io: Activity<T>,
+    shared: Shared,
+    output: Output,
+    was_large: bool,
+    is_flushed: bool,
+    /// The transport has ended, or broken: nothing more is written to it.
+    is_broken: bool,
+}
+
+impl<T> Mover<T> {
+    pub(crate) fn new(io: T, role: Role, parameters: &Parameters) -> (Self, Seen)
+    where
+        T: Transport,
+    {
+        let round_trip = io.round_trip();
+        let (io, seen) = Activity::new(io);
+        let neighbours = Neighbours::new(seen.clone(), round_trip, parameters.stream_window);
+        let shared = Shared::new(Connection::new(role, parameters.config(role)), neighbours);
+        let mover =
+            Self { io, shared, output: Output::default(), was_large: false, is_flushed: true, is_broken: false };
+        (mover, seen)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl<T: Transport> Mover<T> {
+    /// Reads what comes before the first frame.
+    pub(crate) fn poll_read_raw(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+
+    /// Moves all bytes that can be moved; ready when the connection is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Http2Error>> {
+        loop {
+            let is_read = self.poll_receive(cx);
+            let sent = if self.is_broken { Poll::Ready(Ok(())) } else { self.poll_send(cx) };
+            if let Err(error) = ready!(sent) {
+                self.break_off(Some(error));
+            }
+            let mut connection = self.shared.lock();
+            match connection.outcome() {
+                Some(_) if connection.has_output() && !self.is_broken => {}
+                Some(outcome) => {
+                    drop(connection);
+                    // A transport that is broken takes no farewell: its peer shall not take this for an end in peace.
+                    if !self.is_broken || outcome.is_ok() {
+                        let closed = Pin::new(&mut self.io).poll_shutdown(cx);
+                        // A peer that has left already is not waited for.
+                        if closed.is_pending() && !self.is_broken {
+                            return Poll::Pending;
+                        }
+                    }
+                    return Poll::Ready(outcome);
+                }
+                // It was read until it had no more, and whatever is new wakes this task.
+                None if is_read == connection.wants_input() && connection.park(cx.waker()) => return Poll::Pending,
+                None => {}
+            }
+        }
+    }
+
+    /// Reads until there is no more to read, or no more is wanted; whether more was wanted to the end.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> bool {
+        loop {
+            if self.is_broken || !self.shared.lock().wants_input() {
+                return false;
+            }
+            match self.poll_read(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(0)) => self.break_off(None),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => self.break_off(Some(error)),
+            }
+        }
+    }
+
+    /// Reads once; how much that was.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.was_large {
+            let mut bytes = BytesMut::with_capacity(scratch::SIZE);
+            let count = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut bytes))?;
+            self.was_large = count >= LARGE;
+            let input = if self.was_large { Input::Owned(bytes.freeze()) } else { Input::Borrowed(&bytes) };
+            self.shared.lock().receive(input, Instant::now().into_std());
+            return Poll::Ready(Ok(count));
+        }
+        scratch::with(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+            let bytes = buffer.filled();
+            self.was_large = bytes.len() >= LARGE;
+            self.shared.lock().receive(Input::Borrowed(bytes), Instant::now().into_std());
+            Poll::Ready(Ok(bytes.len()))
+        })
+    }
+
+    /// Writes all there is, and flushes.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write(cx))?;
+        if !self.is_flushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.is_flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes all there is.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while !self.output.is_empty() {
+                let count = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &self.output.slices()))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.output.advance(count);
+                self.is_flushed = false;
+            }
+            let mut connection = self.shared.lock();
+            if connection.has_output() {
+                self.output.lend(scratch::take_frames);
+                connection.transmit(&mut self.output);
+            }
+            if self.output.is_empty() {
+                scratch::return_frames(std::mem::take(&mut self.output).into_buffer());
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn break_off(&mut self, error: Option<io::Error>) {
+        self.is_broken = true;
+        self.shared.lock().receive_end(error);
+    }
+}
+
+impl<T> Drop for Mover<T> {
+    fn drop(&mut self) {
+        self.shared.lock().abandon(io::ErrorKind::BrokenPipe.into());
+    }
+}
