@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http2::{Connection, Key};
 
+use crate::activity::Seen;
 use crate::pace::Neighbours;
 
 /// A connection's state; it is locked for moments only, and almost always by the thread that moves its bytes.
@@ -23,6 +24,11 @@ impl Shared {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
         self.0.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When something arrived last.
+    pub(crate) fn seen(&self) -> &Seen {
+        self.0.neighbours.seen()
     }
 
     /// The streams as they regard each other.

@@ -5,7 +5,6 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::activity::Seen;
 use crate::handle::Shared;
 use crate::parameters::Keepalive;
 
@@ -14,7 +13,6 @@ use crate::parameters::Keepalive;
 /// Anything that arrives counts as a sign of life, not only the answer: behind megabytes of data on a slow link the
 /// answer itself may be late.
 pub(crate) struct Heartbeat {
-    seen: Seen,
     keepalive: Keepalive,
     timer: Pin<Box<Sleep>>,
     /// When the peer was asked last.
@@ -22,15 +20,15 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(crate) fn new(seen: Seen, keepalive: Keepalive) -> Self {
-        Self { seen, keepalive, timer: Box::pin(sleep(keepalive.interval)), asked: None }
+    pub(crate) fn new(keepalive: Keepalive) -> Self {
+        Self { keepalive, timer: Box::pin(sleep(keepalive.interval)), asked: None }
     }
 
     /// Ready when the peer is gone.
     pub(crate) fn poll_dead(&mut self, cx: &mut Context<'_>, connection: &Shared) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            let (now, last) = (Instant::now(), self.seen.last());
+            let (now, last) = (Instant::now(), connection.seen().last());
             match self.asked.filter(|asked| last < *asked) {
                 Some(asked) if asked + self.keepalive.timeout <= now => return Poll::Ready(()),
                 Some(asked) => self.timer.as_mut().reset(asked + self.keepalive.timeout),
@@ -42,7 +40,7 @@ impl Heartbeat {
 
     fn ask(&mut self, connection: &Shared, now: Instant) {
         connection.lock().ping();
-        self.asked = Some(self.seen.to_the_millisecond(now));
+        self.asked = Some(connection.seen().to_the_millisecond(now));
         self.timer.as_mut().reset(now + self.keepalive.interval.min(self.keepalive.timeout));
     }
 }

@@ -4,20 +4,20 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::io::Transport;
+use ::io::{Transport, scratch};
 use bytes::BytesMut;
 use http2::{Connection, Http2Error, Input, Output, Role};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
-use crate::activity::{Activity, Seen};
+use crate::activity::Activity;
 use crate::handle::Shared;
 use crate::pace::Neighbours;
-use crate::{Parameters, scratch};
+use crate::{Parameters, frames};
 
 /// From how many bytes at a time on a connection counts as carrying bulk, whose bytes are handed on without a copy.
-const LARGE: usize = scratch::SIZE / 2;
+const LARGE: usize = scratch::LENT / 2;
 
 /// A connection and its transport; dropping it breaks the connection's streams.
 pub(crate) struct Mover<T> {
@@ -31,17 +31,15 @@ pub(crate) struct Mover<T> {
 }
 
 impl<T> Mover<T> {
-    pub(crate) fn new(io: T, role: Role, parameters: &Parameters) -> (Self, Seen)
+    pub(crate) fn new(io: T, role: Role, parameters: &Parameters) -> Self
     where
         T: Transport,
     {
         let round_trip = io.round_trip();
         let (io, seen) = Activity::new(io);
-        let neighbours = Neighbours::new(seen.clone(), round_trip, parameters.stream_window);
+        let neighbours = Neighbours::new(seen, round_trip, parameters.stream_window);
         let shared = Shared::new(Connection::new(role, parameters.config(role)), neighbours);
-        let mover =
-            Self { io, shared, output: Output::default(), was_large: false, is_flushed: true, is_broken: false };
-        (mover, seen)
+        Self { io, shared, output: Output::default(), was_large: false, is_flushed: true, is_broken: false }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -103,7 +101,7 @@ impl<T: Transport> Mover<T> {
     /// Reads once; how much that was.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.was_large {
-            let mut bytes = BytesMut::with_capacity(scratch::SIZE);
+            let mut bytes = BytesMut::with_capacity(scratch::LENT);
             let count = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut bytes))?;
             self.was_large = count >= LARGE;
             let input = if self.was_large { Input::Owned(bytes.freeze()) } else { Input::Borrowed(&bytes) };
@@ -143,11 +141,11 @@ impl<T: Transport> Mover<T> {
             }
             let mut connection = self.shared.lock();
             if connection.has_output() {
-                self.output.lend(scratch::take_frames);
+                self.output.lend(frames::take);
                 connection.transmit(&mut self.output);
             }
             if self.output.is_empty() {
-                scratch::return_frames(std::mem::take(&mut self.output).into_buffer());
+                frames::give_back(std::mem::take(&mut self.output).into_buffer());
                 return Poll::Ready(Ok(()));
             }
         }

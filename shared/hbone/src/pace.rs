@@ -51,6 +51,11 @@ impl Neighbours {
         Self { seen, round_trip, stream_window, quick: AtomicU32::new(0) }
     }
 
+    /// The clock that they go by.
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
     /// How much a stream of this rate may have on its way: enough to keep the network busy twice over.
     fn ahead(&self, rate: u32) -> u32 {
         let busy = 2 * u128::from(rate) * self.round_trip.as_micros() / 1000;

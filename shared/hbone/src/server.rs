@@ -50,12 +50,12 @@ pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<Server<T>, H
 where
     T: Transport + Send,
 {
-    let (mut mover, seen) = Mover::new(io, Role::Server, parameters);
+    let mut mover = Mover::new(io, Role::Server, parameters);
     timeout(parameters.handshake_timeout, greet(&mut mover))
         .await
         .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
         .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
-    let heartbeat = Heartbeat::new(seen, parameters.keepalive);
+    let heartbeat = Heartbeat::new(parameters.keepalive);
     Ok(Server { mover, heartbeat, has_ended: false })
 }
 

@@ -143,6 +143,7 @@ impl Transfer {
             return Poll::Ready(Ok(!self.rest.is_empty()));
         }
         scratch::with(|scratch| {
+            let (scratch, _) = scratch.split_at_mut(scratch::SIZE);
             let mut buffer = ReadBuf::new(scratch);
             let received = ready!(Pin::new(reader).poll_read(context, &mut buffer));
             received.map_err(|error| failed(error, writer, context))?;

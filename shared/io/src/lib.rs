@@ -10,7 +10,7 @@ mod direction;
 mod duplex;
 mod prefixed;
 mod proxy_header;
-mod scratch;
+pub mod scratch;
 mod transport;
 
 pub use copy::{CopyError, Counters, Direction, Operation, Side, copy_bidirectional};

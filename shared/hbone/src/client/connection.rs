@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::member::Slot;
 use super::{Connect, Connected};
-use crate::activity::Seen;
 use crate::handle::{Handle, Shared};
 use crate::keepalive::Heartbeat;
 use crate::mover::Mover;
@@ -30,7 +29,6 @@ const UNKNOWN: usize = usize::MAX - 1;
 pub struct Client {
     shared: Shared,
     limit: Limit,
-    seen: Seen,
 }
 
 /// How many streams the peer allows; shared between driver and handles.
@@ -60,22 +58,22 @@ pub async fn handshake<T>(io: T, parameters: &Parameters) -> Result<(Client, Dri
 where
     T: Transport + Send,
 {
-    let (mut mover, seen) = Mover::new(io, Role::Client, parameters);
+    let mut mover = Mover::new(io, Role::Client, parameters);
     // The first flush is the driver's, so that a request may go along.
     timeout(parameters.handshake_timeout, poll_fn(|cx| mover.poll_write(cx)))
         .await
         .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
         .map_err(|error| HboneError::Handshake(Arc::new(http2::Http2Error::io(error))))?;
-    let heartbeat = Heartbeat::new(seen.clone(), parameters.keepalive);
+    let heartbeat = Heartbeat::new(parameters.keepalive);
     let limit = Limit::default();
-    let client = Client::new(mover.shared().clone(), limit.clone(), seen);
+    let client = Client::new(mover.shared().clone(), limit.clone());
     Ok((client, Driver { mover, heartbeat, limit }))
 }
 
 impl Client {
-    fn new(shared: Shared, limit: Limit, seen: Seen) -> Self {
+    fn new(shared: Shared, limit: Limit) -> Self {
         shared.lock().add_handle();
-        Self { shared, limit, seen }
+        Self { shared, limit }
     }
 
     /// Asks for a tunnel and waits for the answer.
@@ -114,7 +112,8 @@ impl Client {
 
     /// Whether the peer has sent anything since a moment.
     pub(crate) fn was_heard_since(&self, moment: Instant) -> bool {
-        self.seen.last() >= self.seen.to_the_millisecond(moment)
+        let seen = self.shared.seen();
+        seen.last() >= seen.to_the_millisecond(moment)
     }
 
     /// Whether new streams can still be opened: false after GOAWAY and when the transport broke.
@@ -125,7 +124,7 @@ impl Client {
 
 impl Clone for Client {
     fn clone(&self) -> Self {
-        Self::new(self.shared.clone(), self.limit.clone(), self.seen.clone())
+        Self::new(self.shared.clone(), self.limit.clone())
     }
 }
 
