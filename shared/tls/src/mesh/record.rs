@@ -2,10 +2,12 @@
 //!
 //! Both directions work in place: a record is sealed where its plaintext was put together, and opened where it was
 //! received.
+//! The cipher is `ring`'s: with the vector AES of processors that have no AVX-512 it is twice as fast as `aws-lc-rs`'s, and a
+//! small record costs half as much (`cargo run --release -p tls --example record_ciphers`).
 
 use std::ops::Range;
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{ConnectionTrafficSecrets, ContentType, Error, PeerMisbehaved};
 
 /// Bytes before a record's content: type, version, length.
