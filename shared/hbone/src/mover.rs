@@ -4,27 +4,21 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::io::{Transport, scratch};
-use bytes::BytesMut;
+use ::io::{Buffer, Transport};
 use http2::{Connection, Http2Error, Input, Output, Role};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
-use tokio_util::io::poll_read_buf;
 
 use crate::activity::Activity;
 use crate::handle::Shared;
 use crate::pace::Neighbours;
 use crate::{Parameters, frames};
 
-/// From how many bytes at a time on a connection counts as carrying bulk, whose bytes are handed on without a copy.
-const LARGE: usize = scratch::LENT / 2;
-
 /// A connection and its transport; dropping it breaks the connection's streams.
 pub(crate) struct Mover<T> {
     io: Activity<T>,
     shared: Shared,
     output: Output,
-    was_large: bool,
     is_flushed: bool,
     /// The transport has ended, or broken: nothing more is written to it.
     is_broken: bool,
@@ -39,7 +33,7 @@ impl<T> Mover<T> {
         let (io, seen) = Activity::new(io);
         let neighbours = Neighbours::new(seen, round_trip, parameters.stream_window);
         let shared = Shared::new(Connection::new(role, parameters.config(role)), neighbours);
-        Self { io, shared, output: Output::default(), was_large: false, is_flushed: true, is_broken: false }
+        Self { io, shared, output: Output::default(), is_flushed: true, is_broken: false }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -100,22 +94,18 @@ impl<T: Transport> Mover<T> {
 
     /// Reads once; how much that was.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.was_large {
-            let mut bytes = BytesMut::with_capacity(scratch::LENT);
-            let count = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut bytes))?;
-            self.was_large = count >= LARGE;
-            let input = if self.was_large { Input::Owned(bytes.freeze()) } else { Input::Borrowed(&bytes) };
-            self.shared.lock().receive(input, Instant::now().into_std());
-            return Poll::Ready(Ok(count));
+        let mut buffer = Buffer::take();
+        let mut read = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        let length = read.filled().len();
+        let (mut connection, now) = (self.shared.lock(), Instant::now().into_std());
+        // What is much is handed on without a copy.
+        if length >= Buffer::LARGE {
+            connection.receive(Input::Owned(buffer.into_bytes(length)), now);
+        } else {
+            connection.receive(Input::Borrowed(buffer.get(..length).unwrap_or_default()), now);
         }
-        scratch::with(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-            let bytes = buffer.filled();
-            self.was_large = bytes.len() >= LARGE;
-            self.shared.lock().receive(Input::Borrowed(bytes), Instant::now().into_std());
-            Poll::Ready(Ok(bytes.len()))
-        })
+        Poll::Ready(Ok(length))
     }
 
     /// Writes all there is, and flushes.

@@ -4,11 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::poll_read_buf;
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::scratch;
+use crate::Buffer;
 
 /// A byte stream in both directions.
 ///
@@ -22,9 +21,11 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
     /// # Errors
     /// As for reading.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let mut bytes = BytesMut::with_capacity(scratch::SIZE);
-        ready!(poll_read_buf(Pin::new(self), cx, &mut bytes))?;
-        Poll::Ready(Ok(bytes.freeze()))
+        let mut buffer = Buffer::take();
+        let mut read = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(self).poll_read(cx, &mut read))?;
+        let length = read.filled().len();
+        Poll::Ready(Ok(buffer.into_bytes(length)))
     }
 
     /// Polls until some of `bytes` could be sent, takes that off its front, and tells how much it was.

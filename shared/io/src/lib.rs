@@ -5,14 +5,15 @@
 //! The crate refuses to know TLS, HBONE and sockets: anything that is [`Duplex`] will do.
 //! Its main function is [`copy_bidirectional`].
 
+mod buffer;
 mod copy;
 mod direction;
 mod duplex;
 mod prefixed;
 mod proxy_header;
-pub mod scratch;
 mod transport;
 
+pub use buffer::Buffer;
 pub use copy::{CopyError, Counters, Direction, Operation, Side, copy_bidirectional};
 pub use duplex::Duplex;
 pub use prefixed::Prefixed;

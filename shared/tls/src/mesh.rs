@@ -1,6 +1,5 @@
 //! Mutual TLS between workloads, as HBONE carries it.
 
-mod buffers;
 mod handshake;
 mod incoming;
 mod outgoing;

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::scratch;
+use crate::direction::READ;
 
 mod chaos;
 mod failures;
@@ -88,13 +88,13 @@ async fn bytes_are_counted_when_they_are_written() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_holds_its_sender_back() {
     let Joined { mut client, mut server, counters, copy } = join(1024);
-    let data = vec![7; 4 * scratch::SIZE];
+    let data = vec![7; 4 * READ];
     let mut accepted = 0;
     // What the copy takes without the server reading a byte: one buffer, besides the two pipes.
     while let Ok(count) = timeout(Duration::from_millis(100), client.write(&data)).await {
         accepted += count.unwrap();
     }
-    assert!(accepted <= scratch::SIZE + 2 * 1024, "{accepted}");
+    assert!(accepted <= READ + 2 * 1024, "{accepted}");
     assert_eq!(counters.to_upstream(), 1024);
     client.shutdown().await.unwrap();
     assert_eq!(reads_to_end(&mut server).await.len(), accepted);
@@ -178,7 +178,7 @@ fn one_poll_of_a_fast_connection_is_bounded() {
     let mut context = Context::from_waker(Waker::noop());
     for polls in 1..4 {
         assert!(copy.as_mut().poll(&mut context).is_pending());
-        assert_eq!(counters.to_upstream(), polls * 4 * scratch::SIZE as u64);
+        assert_eq!(counters.to_upstream(), polls * 4 * READ as u64);
         assert_eq!(counters.to_downstream(), counters.to_upstream());
     }
 }

@@ -1,5 +1,6 @@
 //! The handshake: rustls decides what is said, this moves it.
 
+use ::io::Buffer;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -7,14 +8,13 @@ use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{CommonState, Error, ExtractedSecrets};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::buffers::SIZE;
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::record::{Opener, Sealer};
 use crate::TlsError;
 
-/// Room for what most peers say at a time; it grows for others, up to [`SIZE`]. Whoever opens many connections and says
-/// little shall not cost much.
+/// Room for what most peers say at a time; it grows for others, up to [`Buffer::SIZE`]. Whoever opens many connections
+/// and says little shall not cost much.
 const RECEIVED: usize = 2 << 10;
 
 /// One side of a handshake.
@@ -203,11 +203,11 @@ impl<C: Side> Handshake<C> {
     async fn receive<S: AsyncRead + Unpin>(&mut self, transport: &mut S) -> Result<(), TlsError> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        if self.end == SIZE {
+        if self.end == Buffer::SIZE {
             return Err(TlsError::Handshake(Error::PeerSentOversizedRecord));
         }
         if self.end == self.buffer.len() {
-            self.buffer.resize((self.end * 2).clamp(RECEIVED, SIZE), 0);
+            self.buffer.resize((self.end * 2).clamp(RECEIVED, Buffer::SIZE), 0);
         }
         let space = self.buffer.get_mut(self.end..).unwrap_or_default();
         let count = transport.read(space).await.map_err(TlsError::Io)?;

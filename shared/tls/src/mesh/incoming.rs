@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use ::io::Buffer;
 use rustls::{ContentType, Error};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::buffers::{Buffer, SIZE};
 use super::record::{self, LARGEST_RECORD, Opener};
 
 /// The receiving direction; a connection on which nothing arrives owns no buffer.
@@ -82,7 +82,7 @@ impl Incoming {
     {
         self.release();
         let buffer = self.buffer.get_or_insert_with(Buffer::take);
-        if SIZE - self.sealed.end < LARGEST_RECORD {
+        if Buffer::SIZE - self.sealed.end < LARGEST_RECORD {
             buffer.copy_within(self.sealed.clone(), 0);
             self.sealed = 0..self.sealed.len();
         }

@@ -4,10 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use ::io::Buffer;
 use rustls::{ContentType, Error};
 use tokio::io::AsyncWrite;
 
-use super::buffers::{Buffer, SIZE};
 use super::record::{HEADER, LARGEST_PLAINTEXT, Sealer, TRAILER};
 
 /// How much is sent at a time: what leaves in one piece.
@@ -17,7 +17,7 @@ use super::record::{HEADER, LARGEST_PLAINTEXT, Sealer, TRAILER};
 const SENT: usize = 61 * 1024;
 
 /// Room for what the connection itself has to say.
-const _: () = assert!(SENT + 256 < SIZE, "what is sent fits into a buffer");
+const _: () = assert!(SENT + 256 < Buffer::SIZE, "what is sent fits into a buffer");
 
 /// The sending direction; a connection whose peer has taken everything owns no buffer.
 ///
@@ -56,10 +56,10 @@ impl Outgoing {
     /// Says something of the connection itself, behind what was written; false when there is no room for it now.
     pub(super) fn say(&mut self, content: ContentType, bytes: &[u8]) -> Result<bool, Error> {
         self.seal(ContentType::ApplicationData)?;
-        if self.filled + HEADER + bytes.len() + TRAILER > SIZE {
+        if self.filled + HEADER + bytes.len() + TRAILER > Buffer::SIZE {
             return Ok(false);
         }
-        self.fill(bytes, SIZE)?;
+        self.fill(bytes, Buffer::SIZE)?;
         self.seal(content)?;
         Ok(true)
     }

@@ -117,7 +117,7 @@ fn part() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => proptest::collection::vec(any::<u8>(), 1..200),
         // Larger than a buffer.
-        1 => (1..2 * scratch::SIZE).prop_map(|length| (0..=252).cycle().take(length).collect()),
+        1 => (1..2 * READ).prop_map(|length| (0..=252).cycle().take(length).collect()),
     ]
 }
 
