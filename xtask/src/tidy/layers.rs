@@ -34,7 +34,7 @@ const LAYERS: &[(u8, &[&str])] = &[
 
 /// Dependencies that only their owners may name, so that replacing one means changing one crate.
 const OWNERS: &[(&[&str], &[&str])] = &[
-    (&["rustls", "rustls-webpki", "tokio-rustls", "rcgen", "x509-parser", "aws-lc-rs"], &["tls"]),
+    (&["rustls", "rustls-webpki", "tokio-rustls", "rcgen", "x509-parser", "aws-lc-rs", "ring"], &["tls"]),
     (
         &["nix", "socket2", "libc", "netlink-packet-core", "netlink-packet-route", "netlink-sys", "rtnetlink"],
         &["linux"],
@@ -48,8 +48,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
 ];
 
 /// Dependencies that nobody may name: deprecated, with advisories, copyleft, or a second TLS stack.
-const BANNED: &[&str] =
-    &["serde_yaml", "serde_yml", "rustls-pemfile", "backoff", "rustables", "openssl", "native-tls", "ring"];
+const BANNED: &[&str] = &["serde_yaml", "serde_yml", "rustls-pemfile", "backoff", "rustables", "openssl", "native-tls"];
 
 /// One line for each import that the tables forbid.
 pub(super) fn check(root: &Path) -> Result<Vec<String>> {
