@@ -25,6 +25,8 @@ pub enum Mode {
     Sidecar,
     /// A proxy in either pod that copies bytes, two nodes.
     SidecarL4,
+    /// A relay in either pod that does nothing else, two nodes.
+    Relay,
 }
 
 /// No such mode.
@@ -36,7 +38,7 @@ pub struct UnknownMode {
 
 impl Mode {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::None,
         Self::NoneSameNode,
         Self::AmbientL4,
@@ -45,6 +47,7 @@ impl Mode {
         Self::AmbientL7,
         Self::Sidecar,
         Self::SidecarL4,
+        Self::Relay,
     ];
 
     /// Those of a run that asks for none in particular.
@@ -70,6 +73,7 @@ impl Mode {
             Self::AmbientL7 => "ambient-l7",
             Self::Sidecar => "sidecar",
             Self::SidecarL4 => "sidecar-l4",
+            Self::Relay => "relay",
         }
     }
 
@@ -85,6 +89,7 @@ impl Mode {
             Self::AmbientL7 => "two ztunnels and an Envoy as waypoint that reads HTTP",
             Self::Sidecar => "an Envoy in either pod that reads HTTP, mutual TLS between them; two nodes",
             Self::SidecarL4 => "an Envoy in either pod that copies bytes, mutual TLS between them; two nodes",
+            Self::Relay => "a relay in either pod that copies bytes, without encryption, identity or policy; two nodes",
         }
     }
 
@@ -94,19 +99,20 @@ impl Mode {
         match self {
             Self::None | Self::NoneSameNode => None,
             Self::AmbientL4SameNode => Some(Self::NoneSameNode),
-            Self::AmbientL4 | Self::AmbientL4Cold | Self::AmbientL7 | Self::Sidecar | Self::SidecarL4 => {
+            Self::AmbientL4 | Self::AmbientL4Cold | Self::AmbientL7 | Self::Sidecar | Self::SidecarL4 | Self::Relay => {
                 Some(Self::None)
             }
         }
     }
 
-    /// The sidecars that do the same work between the same nodes.
+    /// What does the same work between the same nodes, or is the least that such work takes.
     #[must_use]
     pub fn rivals(self) -> &'static [Self] {
         match self {
-            Self::AmbientL4 => &[Self::Sidecar, Self::SidecarL4],
+            Self::AmbientL4 => &[Self::Sidecar, Self::SidecarL4, Self::Relay],
             Self::AmbientL4Cold => &[Self::SidecarL4],
             Self::AmbientL7 => &[Self::Sidecar],
+            Self::Sidecar | Self::SidecarL4 => &[Self::Relay],
             _ => &[],
         }
     }
@@ -161,7 +167,7 @@ mod tests {
             assert_eq!(mode.name().parse(), Ok(mode));
             assert_eq!(serde_json::to_value(mode).unwrap(), mode.name());
         }
-        let default: Vec<Mode> = Mode::ALL.into_iter().filter(|mode| !mode.is_cold()).collect();
+        let default: Vec<Mode> = Mode::ALL.into_iter().filter(|mode| !mode.is_cold() && *mode != Mode::Relay).collect();
         assert_eq!(default, Mode::DEFAULT, "in the same order, without what has to be asked for");
         let error = "ambient".parse::<Mode>().unwrap_err().to_string();
         assert!(error.starts_with("no mode \"ambient\"; there are: none, none-same-node, ambient-l4,"), "{error}");

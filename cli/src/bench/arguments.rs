@@ -54,6 +54,7 @@ Examples:
   aquifer bench --install-envoy --rounds 15           with sidecars, and narrower intervals
   aquifer bench --install-envoy --modes ambient-l4-cold,sidecar-l4 --measurements connections
                                                       what a connection costs with a handshake of its own
+  aquifer bench --modes ambient-l4,relay              what any proxies in user space would cost here
   aquifer bench --budget 'ambient-l4.p99<=1.5x' --budget 'ambient-l4.rss<=24MB'
   aquifer bench --protocols h2,grpc --conns 16,64 --measurements rate,saturation -o json
   aquifer bench --replay bench-20260102030405.json    what a report was made with, once more
@@ -61,8 +62,9 @@ Examples:
 
 docs/bench.md says what is measured and how to read it.")]
 pub(crate) struct BenchArgs {
-    /// Modes, from: none, none-same-node, ambient-l4, ambient-l4-same-node, ambient-l7, sidecar, sidecar-l4, and
-    /// ambient-l4-cold, which makes a TLS handshake for each connection. What a mode is relative to comes with it.
+    /// Modes, from: none, none-same-node, ambient-l4, ambient-l4-same-node, ambient-l7, sidecar, sidecar-l4,
+    /// ambient-l4-cold, which makes a TLS handshake for each connection, and relay, which does nothing that a mesh is for.
+    /// What a mode is relative to comes with it.
     #[arg(long, value_delimiter = ',', value_name = "MODE", default_values_t = Mode::DEFAULT)]
     modes: Vec<Mode>,
     /// Measurements, from: rate, saturation, syscalls, connections, bulk1, bulk4, bulk64, mixed, idle.

@@ -1,8 +1,9 @@
 //! The objects of a comparison: its namespace, clients, servers, and what stands between them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use bench::envoy::ADMIN;
+use bench::envoy::{ADMIN, CONCURRENCY};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kinds::labels::{APP, DATAPLANE_MODE, GATEWAY_NAME, MODE_AMBIENT, MODE_NONE};
@@ -23,6 +24,9 @@ pub(super) const APPLICATION: &str = "app";
 
 /// Where servers listen.
 pub(super) const SERVER_PORT: u16 = 8080;
+
+/// Where relays listen.
+pub(super) const RELAY_PORT: u16 = 8081;
 
 /// The port of a Service at which HTTP is read.
 pub(super) const HTTP_PORT: u16 = 80;
@@ -46,6 +50,15 @@ pub(super) enum Mesh {
     Out,
 }
 
+/// What a pod has beside its application.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Beside<'a> {
+    Nothing,
+    Envoy(&'a Instance),
+    /// Of these words.
+    Relay(&'a [String]),
+}
+
 /// A namespace whose pods are in the mesh unless they say otherwise, if there `is_mesh` asked for.
 pub(super) fn namespace(name: &str, is_mesh: bool) -> Value {
     let mut labels = json!({OWN: "true"});
@@ -61,26 +74,30 @@ pub(super) fn account(site: &Site, name: &str) -> Value {
 }
 
 /// A pod from which load comes: it waits for what is run in it.
-pub(super) fn client(site: &Site, name: &str, node: &str, mesh: Mesh, sidecar: Option<&Instance>) -> Value {
+pub(super) fn client(site: &Site, name: &str, node: &str, mesh: Mesh, beside: Beside<'_>) -> Value {
     let wait = ["aquifer", "load", "agent", "--listen", "127.0.0.1:9090"];
     let app = json!({"name": APPLICATION, "image": site.image, "command": wait});
-    pod(site, name, node, mesh, (Some(app), sidecar))
+    pod(site, name, node, mesh, (Some(app), beside))
 }
 
 /// A pod to which load goes.
-pub(super) fn server(site: &Site, name: &str, node: &str, mesh: Mesh, sidecar: Option<&Instance>) -> Value {
+pub(super) fn server(site: &Site, name: &str, node: &str, mesh: Mesh, beside: Beside<'_>) -> Value {
     let listen = format!("0.0.0.0:{SERVER_PORT}");
     let app = json!({
         "name": APPLICATION, "image": site.image, "command": ["aquifer", "load", "server", "--listen", listen],
         "readinessProbe": {"tcpSocket": {"port": SERVER_PORT}, "periodSeconds": 1},
     });
-    pod(site, name, node, mesh, (Some(app), sidecar))
+    pod(site, name, node, mesh, (Some(app), beside))
 }
 
-/// A pod on a node: the application, an Envoy, or both.
-fn pod(site: &Site, name: &str, node: &str, mesh: Mesh, (app, envoy): (Option<Value>, Option<&Instance>)) -> Value {
-    let containers: Vec<Value> = app.into_iter().chain(envoy.map(container)).map(unprivileged).collect();
-    let volumes: Vec<Value> = envoy.map(volume).into_iter().collect();
+/// A pod on a node: the application, a proxy, or both.
+fn pod(site: &Site, name: &str, node: &str, mesh: Mesh, (app, beside): (Option<Value>, Beside<'_>)) -> Value {
+    let (proxy, volumes) = match beside {
+        Beside::Nothing => (None, Vec::new()),
+        Beside::Envoy(envoy) => (Some(container(envoy)), vec![volume(envoy)]),
+        Beside::Relay(command) => (Some(relay(site, command)), Vec::new()),
+    };
+    let containers: Vec<Value> = app.into_iter().chain(proxy).map(unprivileged).collect();
     let mut labels = json!({APP: name, INJECT: "false"});
     if let (Mesh::Out, Some(labels)) = (mesh, labels.as_object_mut()) {
         labels.insert(DATAPLANE_MODE.to_owned(), MODE_NONE.into());
@@ -114,6 +131,21 @@ fn container(envoy: &Instance) -> Value {
         "name": "envoy", "image": envoy.image, "command": envoy.command,
         "readinessProbe": {"httpGet": {"path": "/ready", "port": ADMIN}, "periodSeconds": 1},
         "volumeMounts": [{"name": "envoy", "mountPath": envoy.folder, "readOnly": true}],
+    })
+}
+
+/// How a relay is run that leads to `to`, with as many threads as an Envoy.
+pub(super) fn relay_command(to: SocketAddr) -> Vec<String> {
+    let listen = format!("0.0.0.0:{RELAY_PORT}");
+    let words = ["aquifer", "load", "relay", "--listen", &listen, "--to", &to.to_string(), "--threads"];
+    words.map(str::to_owned).into_iter().chain([CONCURRENCY.to_string()]).collect()
+}
+
+/// Runs a relay, ready when it listens.
+fn relay(site: &Site, command: &[String]) -> Value {
+    json!({
+        "name": "relay", "image": site.image, "command": command,
+        "readinessProbe": {"tcpSocket": {"port": RELAY_PORT}, "periodSeconds": 1},
     })
 }
 
@@ -163,7 +195,7 @@ pub(super) fn gateway(site: &Site) -> [Value; 2] {
 
 /// The waypoint's pod, outside the mesh's redirection.
 pub(super) fn waypoint(site: &Site, node: &str, envoy: &Instance) -> Value {
-    let mut pod = pod(site, WAYPOINT, node, Mesh::Out, (None, Some(envoy)));
+    let mut pod = pod(site, WAYPOINT, node, Mesh::Out, (None, Beside::Envoy(envoy)));
     if let Some(labels) = pod.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.insert(GATEWAY_NAME.to_owned(), WAYPOINT.into());
     }
@@ -224,11 +256,13 @@ mod tests {
             folder: "/aquifer-bench/sidecar".to_owned(),
             files: BTreeMap::new(),
         };
+        let command = relay_command(SocketAddr::from(([127, 0, 0, 1], SERVER_PORT)));
         let objects = [
-            client(&site, "client", "a", Mesh::In, None),
-            client(&site, "client", "a", Mesh::Out, Some(&envoy)),
-            server(&site, "server", "b", Mesh::In, None),
-            server(&site, "server", "b", Mesh::Out, Some(&envoy)),
+            client(&site, "client", "a", Mesh::In, Beside::Nothing),
+            client(&site, "client", "a", Mesh::Out, Beside::Envoy(&envoy)),
+            server(&site, "server", "b", Mesh::In, Beside::Nothing),
+            server(&site, "server", "b", Mesh::Out, Beside::Envoy(&envoy)),
+            server(&site, "server", "b", Mesh::Out, Beside::Relay(&command)),
             waypoint(&site, "b", &envoy),
         ];
         let mut containers = 0;
@@ -250,6 +284,6 @@ mod tests {
                 containers += 1;
             }
         }
-        assert_eq!(containers, 7);
+        assert_eq!(containers, 9);
     }
 }

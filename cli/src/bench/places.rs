@@ -15,7 +15,7 @@ use serde_json::json;
 use types::{Identity, TrustDomain};
 
 use super::envoy::{Envoy, Instance};
-use super::objects::{self, BYTES_PORT, HTTP_PORT, Mesh, SERVER_PORT, WAYPOINT};
+use super::objects::{self, BYTES_PORT, Beside, HTTP_PORT, Mesh, RELAY_PORT, SERVER_PORT, WAYPOINT};
 use super::proxies;
 use super::site::{self, Site};
 use crate::demo::cluster;
@@ -57,6 +57,7 @@ pub(crate) async fn set_up(site: &Site, mode: Mode, envoy: Option<&mut Envoy>) -
         (Mode::AmbientL7, Some(envoy)) => Box::pin(waypoint(site, envoy)).await,
         (Mode::Sidecar, Some(envoy)) => sidecars(site, envoy, Reads::Http, "sidecar").await,
         (Mode::SidecarL4, Some(envoy)) => sidecars(site, envoy, Reads::Nothing, "sidecar-l4").await,
+        (Mode::Relay, _) => relays(site).await,
         (Mode::AmbientL7 | Mode::Sidecar | Mode::SidecarL4, None) => bail!("there is no Envoy"),
     }?;
     Ok(Place { agent: agent(site, &place.client)?, ..place })
@@ -125,8 +126,8 @@ async fn pair(
     for account in [client, server] {
         site.apply(&objects::account(site, account)).await?;
     }
-    site.apply(&objects::server(site, server, server_node, mesh, None)).await?;
-    site.apply(&objects::client(site, client, client_node, mesh, None)).await?;
+    site.apply(&objects::server(site, server, server_node, mesh, Beside::Nothing)).await?;
+    site.apply(&objects::client(site, client, client_node, mesh, Beside::Nothing)).await?;
     let found = site.wait_for(server, "ready", cluster::is_ready).await?;
     site.wait_for(client, "ready", cluster::is_ready).await?;
     Ok(SocketAddr::new(site::address(&found)?, SERVER_PORT))
@@ -183,18 +184,35 @@ async fn sidecars(site: &Site, envoy: &mut Envoy, reads: Reads, kind: &str) -> R
     let configuration = envoy::server(reads, SERVER_PORT, &server_credentials);
     let server_envoy = envoy.instance(&server, &format!("{kind}: the server's"), configuration, &server_credentials)?;
     site.apply(&objects::secret(site, &server_envoy)?).await?;
-    site.apply(&objects::server(site, &server, site.far()?, Mesh::Out, Some(&server_envoy))).await?;
+    site.apply(&objects::server(site, &server, site.far()?, Mesh::Out, Beside::Envoy(&server_envoy))).await?;
     let server_address = site::address(&site.wait_for(&server, "ready", cluster::is_ready).await?)?;
     let configuration = envoy::client(reads, server_address, &client_credentials);
     let client_envoy = envoy.instance(&client, &format!("{kind}: the client's"), configuration, &client_credentials)?;
     site.apply(&objects::secret(site, &client_envoy)?).await?;
-    site.apply(&objects::client(site, &client, &site.near, Mesh::Out, Some(&client_envoy))).await?;
+    site.apply(&objects::client(site, &client, &site.near, Mesh::Out, Beside::Envoy(&client_envoy))).await?;
     let client_address = site::address(&site.wait_for(&client, "ready", cluster::is_ready).await?)?;
     let [http, bytes] =
         [envoy::OUTBOUND_HTTP, envoy::OUTBOUND_BYTES].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let proxies = [running(site, &client_envoy)?, running(site, &server_envoy)?].into_iter().flatten().collect();
     let envoys = vec![admin(&client_envoy, client_address), admin(&server_envoy, server_address)];
     Ok(Place { http, bytes, proxies, envoys, ..bare(&client, http) })
+}
+
+async fn relays(site: &Site) -> Result<Place> {
+    let [client, server] = ["relay-client", "relay-server"];
+    for account in [client, server] {
+        site.apply(&objects::account(site, account)).await?;
+    }
+    let inbound = objects::relay_command(SocketAddr::from(([127, 0, 0, 1], SERVER_PORT)));
+    site.apply(&objects::server(site, server, site.far()?, Mesh::Out, Beside::Relay(&inbound))).await?;
+    let address = site::address(&site.wait_for(server, "ready", cluster::is_ready).await?)?;
+    let outbound = objects::relay_command(SocketAddr::new(address, RELAY_PORT));
+    site.apply(&objects::client(site, client, &site.near, Mesh::Out, Beside::Relay(&outbound))).await?;
+    site.wait_for(client, "ready", cluster::is_ready).await?;
+    let running = |title: &str, command: &[String]| site.process(title, |_, words| words.get(1..) == command.get(1..));
+    let proxies = [running("relay (the client's)", &outbound)?, running("relay (the server's)", &inbound)?];
+    let proxies = proxies.into_iter().flatten().collect();
+    Ok(Place { proxies, ..bare(client, SocketAddr::from(([127, 0, 0, 1], RELAY_PORT))) })
 }
 
 /// Where an Envoy answers questions about itself.

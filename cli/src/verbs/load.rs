@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ::load::agent::Agent;
+use ::load::relay::Relay;
 use ::load::server::{Options, Server};
 use ::load::{Outcome, Plan};
 use anyhow::{Context, Result};
@@ -35,6 +36,7 @@ pub(crate) struct LoadArgs {
 enum Role {
     Server(ServerArgs),
     Client(arguments::ClientArgs),
+    Relay(RelayArgs),
     Agent(AgentArgs),
 }
 
@@ -60,6 +62,26 @@ struct ServerArgs {
     max_connections: usize,
 }
 
+/// Carry each connection to another address: what any proxy in user space costs at least.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  aquifer load relay --to 10.0.0.1:8080                   from port 8081 of all addresses
+  aquifer load relay --listen 127.0.0.1:0 --to 10.0.0.1:8080 --threads 2
+
+It encrypts nothing, asks nobody and counts nothing.")]
+struct RelayArgs {
+    /// Address and port to listen on; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8081")]
+    listen: SocketAddr,
+    /// Where connections lead.
+    #[arg(long, value_name = "ADDRESS")]
+    to: SocketAddr,
+    /// Threads, each with connections of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+}
+
 /// Carry out plans that arrive over HTTP, one at a time: POST /run, POST /stop, GET /status.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -81,6 +103,7 @@ pub(crate) fn run(args: LoadArgs) -> Result<ExitCode> {
     let runtime = command_runtime()?;
     let code = match args.role {
         Role::Server(args) => runtime.block_on(serve(&args)),
+        Role::Relay(args) => runtime.block_on(relay(&args)),
         Role::Agent(args) => runtime.block_on(serve_agent(args.listen)),
         Role::Client(args) => runtime.block_on(measure(&args)),
     };
@@ -100,6 +123,15 @@ async fn serve(args: &ServerArgs) -> Result<ExitCode> {
     let server = Server::bind(&options).with_context(|| format!("cannot listen on {}", args.listen))?;
     output::print_line(&json!({"listening": server.address()}))?;
     server.serve(end).await.context("cannot serve")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn relay(args: &RelayArgs) -> Result<ExitCode> {
+    let end = signalled()?;
+    let relay = Relay::bind(args.listen, args.to, usize::from(args.threads));
+    let relay = relay.with_context(|| format!("cannot listen on {}", args.listen))?;
+    output::print_line(&json!({"listening": relay.address()}))?;
+    relay.serve(end).await.context("cannot relay")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,5 @@
 //! Load for comparisons: a generator that sends on a schedule fixed in advance and counts latency from the intended
-//! send time, the server that it talks to, and an agent that runs one plan after the other in a pod.
+//! send time, the server that it talks to, a relay that could stand between them, and an agent that runs one plan after the other in a pod.
 //!
 //! [`run`] carries out a [`Plan`] and tells an [`Outcome`]; [`start`] does the same with progress and an early end.
 //! The model and the definitions are in docs/load.md.
@@ -17,10 +17,12 @@ mod outcome;
 mod plan;
 mod preamble;
 mod recorder;
+pub mod relay;
 mod requests;
 mod run;
 mod schedule;
 pub mod server;
+mod threads;
 mod timer;
 mod usage;
 mod varint;

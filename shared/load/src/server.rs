@@ -14,21 +14,14 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use linux::socket::{ListenOptions, listen};
 use tokio::net::TcpListener;
-use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use connection::Shared;
 
-/// Connections that may wait to be accepted: a generator opens a thousand at once.
-const BACKLOG: u32 = 4096;
-
-/// How long a worker waits when the system has no descriptor left.
-const AFTER_FAILURE: Duration = Duration::from_millis(50);
+use crate::threads::{self, AFTER_FAILURE, spawn};
 
 /// What to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +58,7 @@ impl Server {
     ///
     /// The address cannot be bound.
     pub fn bind(options: &Options) -> io::Result<Self> {
-        let listening = ListenOptions { reuse_port: options.threads > 1, backlog: BACKLOG, ..ListenOptions::default() };
-        let first = listen(options.address, &listening)?;
-        let address = first.local_addr()?;
-        let mut listeners = vec![first];
-        for _ in 1..options.threads {
-            listeners.push(listen(address, &listening)?);
-        }
+        let (address, listeners) = threads::bind(options.address, options.threads)?;
         Ok(Self { address, listeners, options: options.clone() })
     }
 
@@ -107,28 +94,6 @@ impl Server {
         }
         Ok(())
     }
-}
-
-/// Runs `work` on a thread of its own until it ends or `stopped` does.
-fn spawn(
-    name: &str,
-    mut stopped: watch::Receiver<()>,
-    work: impl Future<Output = io::Result<()>> + Send + 'static,
-) -> io::Result<oneshot::Receiver<io::Result<()>>> {
-    let (tell, told) = oneshot::channel();
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let result = runtime.block_on(async {
-            tokio::select! {
-                result = work => result,
-                // Fails once the sender is gone, which is the end.
-                _ = stopped.changed() => Ok(()),
-            }
-        });
-        drop(runtime);
-        let _ = tell.send(result);
-    })?;
-    Ok(told)
 }
 
 async fn work(listener: std::net::TcpListener, shared: Arc<Shared>) -> io::Result<()> {

@@ -4,6 +4,7 @@
 mod loopback {
     mod agent;
     mod kinds;
+    mod relay;
     mod scripted;
     mod support;
     mod truth;

@@ -9,24 +9,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 /// The layer table of ARCHITECTURE.md: a crate imports only crates of lower layers.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types", "linux", "proto"]),
-    (
-        1,
-        &[
-            "policy",
-            "routing",
-            "discovery",
-            "kinds",
-            "config",
-            "telemetry",
-            "drain",
-            "io",
-            "echo",
-            "load",
-            "cni",
-            "http2",
-        ],
-    ),
-    (2, &["dns", "tls", "hbone", "xds", "zds"]),
+    (1, &["policy", "routing", "discovery", "kinds", "config", "telemetry", "drain", "io", "echo", "cni", "http2"]),
+    (2, &["dns", "tls", "hbone", "load", "xds", "zds"]),
     (3, &["identity"]),
     (4, &["ztunnel", "waypoint", "controlplane", "node", "lab", "bench"]),
     (5, &["aquifer", "end-to-end", "fuzz-targets", "instructions", "xtask"]),
