@@ -100,7 +100,7 @@ async fn dial(lane: &Lane, key: &PoolKey) -> Result<Tied<MeshStream<TcpStream>>,
     let deadline = Instant::now() + lane.shared.settings.hbone.dial_timeout;
     let certificate = lane.shared.certificates.certificate(&key.source).await.map_err(DialError::tls)?;
     let stream = connect::tunnel(lane, key.destination, deadline).await.map_err(DialError::connect)?;
-    let (stream, peer) = tls::connect(stream, &certificate, &key.expected).await.map_err(DialError::tls)?;
+    let (stream, peer) = tls::connect_to_write(stream, &certificate, &key.expected).await.map_err(DialError::tls)?;
     tracing::debug!(destination = %key.destination, identity = %peer.identity, "HBONE connection established");
     lane.shared.revocations.admit(stream, peer, Reporter::Source).map_err(DialError::tls)
 }
@@ -133,7 +133,7 @@ async fn inner(
 ) -> Result<Crossed, HboneError> {
     let certificate = lane.shared.certificates.certificate(&client.workload.identity()).await;
     let certificate = certificate.map_err(DialError::tls)?;
-    let (stream, peer) = tls::connect(outer, &certificate, expected).await.map_err(DialError::tls)?;
+    let (stream, peer) = tls::connect_to_write(outer, &certificate, expected).await.map_err(DialError::tls)?;
     let identity = peer.identity.clone();
     let stream = lane.shared.revocations.admit(stream, peer, Reporter::Source).map_err(DialError::tls)?;
     let (connection, inside) = handshake(stream, &lane.shared.settings.hbone).await?;

@@ -59,7 +59,7 @@ where
     Ok(Server { mover, heartbeat, has_ended: false })
 }
 
-/// Waits for the client's preface; our SETTINGS go out meanwhile.
+/// Waits for the client's preface; our SETTINGS go out meanwhile, or with the answer to the client's if those are there.
 async fn greet<T>(mover: &mut Mover<T>) -> Result<(), Http2Error>
 where
     T: Transport,
@@ -69,10 +69,13 @@ where
     while !expected.is_empty() {
         let mut read = ReadBuf::new(space.get_mut(..expected.len()).unwrap_or_default());
         poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) = mover.poll_send(cx) {
+            let received = mover.poll_read_raw(cx, &mut read);
+            if received.is_pending()
+                && let Poll::Ready(Err(error)) = mover.poll_send(cx)
+            {
                 return Poll::Ready(Err(error));
             }
-            mover.poll_read_raw(cx, &mut read)
+            received
         })
         .await
         .map_err(Http2Error::io)?;

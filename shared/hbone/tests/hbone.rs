@@ -1,6 +1,9 @@
 //! HBONE against independent peers: frames written by hand, and the h2 crate used directly.
 
 #[cfg(test)]
+#[path = "hbone/batches.rs"]
+mod batches;
+#[cfg(test)]
 #[path = "hbone/broken.rs"]
 mod broken;
 #[cfg(test)]

@@ -228,9 +228,7 @@ pub fn can_be_transparent() -> io::Result<bool> {
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))
 }
 
 fn bind_source(socket: &Socket, target: SocketAddr, source: IpAddr) -> io::Result<()> {

@@ -37,7 +37,7 @@ pub use authority::{Authority, AuthorityPem, ServerCertificate, SigningRequest};
 pub use certificate::WorkloadCertificate;
 pub use control::{ControlClient, ControlOptions, RootSource, connect_verified};
 pub use error::{Refusal, TlsError};
-pub use mesh::{MeshStream, Peer, accept, connect};
+pub use mesh::{MeshStream, Peer, accept, connect, connect_to_write};
 pub use negotiated::Negotiated;
 pub use provider::{Alpn, KeyExchange};
 pub use request::CertificateRequest;

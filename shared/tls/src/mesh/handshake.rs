@@ -17,6 +17,9 @@ use crate::TlsError;
 /// and says little shall not cost much.
 const RECEIVED: usize = 2 << 10;
 
+/// How much of a last message may wait for what is written behind it, in bytes: far more than certificates take.
+const HELD: usize = 16 << 10;
+
 /// One side of a handshake.
 pub(super) trait Side: Sized {
     type Data;
@@ -131,7 +134,9 @@ impl<C: Side> Handshake<C> {
         }
     }
 
-    /// Speaks with the peer until both are sure of each other, or one turns the other down.
+    /// Speaks with the peer until this side is sure of it, or one turns the other down.
+    ///
+    /// The last message, after which this side may write, waits for what is written behind it.
     pub(super) async fn run<S>(&mut self, transport: &mut S) -> Result<(), TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -141,7 +146,8 @@ impl<C: Side> Handshake<C> {
                 Ok(Step::Again) => {}
                 Ok(Step::Send) => self.send(transport).await.map_err(TlsError::Io)?,
                 Ok(Step::Receive) => self.receive(transport).await?,
-                Ok(Step::Done) => return self.send(transport).await.map_err(TlsError::Io),
+                Ok(Step::Done) if self.filled > HELD => return self.send(transport).await.map_err(TlsError::Io),
+                Ok(Step::Done) => return Ok(()),
                 Err(error) => {
                     self.explain(transport).await;
                     return Err(TlsError::from_rustls(&error));
@@ -160,7 +166,8 @@ impl<C: Side> Handshake<C> {
         let (ExtractedSecrets { tx, rx }, keys) = self.connection.finish()?;
         let (sealer, opener) = (Sealer::new(tx)?, Opener::new(rx)?);
         let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
-        let (incoming, outgoing) = (Incoming::new(opener, &self.plain, rest), Outgoing::new(sealer));
+        let said = self.flight.get(..self.filled).unwrap_or_default();
+        let (incoming, outgoing) = (Incoming::new(opener, &self.plain, rest), Outgoing::new(sealer, said));
         Ok(Established { incoming, outgoing, keys, has_ended: self.has_ended })
     }
 
@@ -175,7 +182,7 @@ impl<C: Side> Handshake<C> {
             }
             ConnectionState::TransmitTlsData(transmit) => {
                 transmit.done();
-                Step::Send
+                if self.connection.common().is_handshaking() { Step::Send } else { Step::Again }
             }
             ConnectionState::BlockedHandshake => Step::Receive,
             ConnectionState::ReadTraffic(mut traffic) => {

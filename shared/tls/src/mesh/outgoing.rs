@@ -34,8 +34,19 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(sealer: Sealer) -> Self {
-        Self { sealer, buffer: None, sent: 0, sealed: 0, filled: 0 }
+    /// Goes on where the handshake stopped: what it has still to say leaves with the first that is sent.
+    pub(super) fn new(sealer: Sealer, said: &[u8]) -> Self {
+        let mut outgoing = Self { sealer, buffer: None, sent: 0, sealed: 0, filled: 0 };
+        if !said.is_empty() {
+            let mut buffer = Buffer::take();
+            // It was small enough to be held back.
+            if let Some(space) = buffer.get_mut(..said.len()) {
+                space.copy_from_slice(said);
+                (outgoing.sealed, outgoing.filled) = (said.len(), said.len());
+                outgoing.buffer = Some(buffer);
+            }
+        }
+        outgoing
     }
 
     /// Whether the key has done its share.

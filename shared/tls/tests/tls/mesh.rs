@@ -42,6 +42,35 @@ fn refusal(error: TlsError) -> Refusal {
 }
 
 #[tokio::test]
+async fn the_last_message_of_a_client_that_writes_leaves_with_what_it_writes() {
+    let ca = TestCa::new();
+    let (client, server) = (ca.workload(FRONTEND), ca.workload(CART));
+    // What each side says is carried over by hand, piece by piece.
+    let (near, mut tap) = duplex(1 << 16);
+    let expected = [identity(CART)];
+    let dial = tokio::spawn(async move { tls::connect_to_write(near, &client, &expected).await.unwrap() });
+    let (far, mut other) = duplex(1 << 16);
+    let accept = tokio::spawn(async move { tls::accept(far, &server).await.unwrap() });
+    let mut space = vec![0; 1 << 16];
+    let hello = tap.read(&mut space).await.unwrap();
+    other.write_all(&space[..hello]).await.unwrap();
+    let answer = other.read(&mut space).await.unwrap();
+    tap.write_all(&space[..answer]).await.unwrap();
+    let (mut stream, _peer) = timeout(DEADLINE, dial).await.unwrap().unwrap();
+    stream.write_all(b"request").await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(!accept.is_finished(), "the client has not said who it is");
+    stream.flush().await.unwrap();
+    let both = tap.read(&mut space).await.unwrap();
+    other.write_all(&space[..both]).await.unwrap();
+    let (mut accepted, peer) = timeout(DEADLINE, accept).await.unwrap().unwrap();
+    assert_eq!(peer.identity, identity(FRONTEND));
+    let mut request = [0; 7];
+    timeout(DEADLINE, accepted.read_exact(&mut request)).await.unwrap().unwrap();
+    assert_eq!(&request, b"request");
+}
+
+#[tokio::test]
 async fn two_workloads_learn_each_others_identity() {
     let ca = TestCa::new();
     let (client, server) = (ca.workload(FRONTEND), ca.workload(CART));

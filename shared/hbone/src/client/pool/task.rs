@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use ::io::Transport;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Inner;
@@ -38,6 +39,8 @@ where
         match connection {
             Err(failure) => self.settle(Some(failure)),
             Ok((member, driver)) => {
+                // Whoever waits for the connection has a request that may go with the first bytes.
+                yield_now().await;
                 let outcome = self.drive(&member, driver, deadline).await;
                 tracing::debug!(?outcome, "HBONE connection closed");
             }

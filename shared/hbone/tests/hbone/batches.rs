@@ -1,0 +1,125 @@
+//! What leaves in one piece: each piece is a system call, and wakes the peer.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use hbone::client::Pool;
+use hbone::{DialError, Parameters};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::time::timeout;
+
+use crate::support::*;
+
+/// A transport that holds what is written until it is flushed, as TLS does.
+struct Holding {
+    inner: DuplexStream,
+    held: Vec<u8>,
+    pieces: Pieces,
+}
+
+/// What was flushed, each time.
+type Pieces = Arc<Mutex<Vec<Vec<u8>>>>;
+
+impl ::io::Transport for Holding {}
+
+impl AsyncRead for Holding {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Holding {
+    fn poll_write(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.held.is_empty() {
+            this.pieces.lock().unwrap().push(this.held.clone());
+        }
+        while !this.held.is_empty() {
+            let count = ready!(Pin::new(&mut this.inner).poll_write(cx, &this.held))?;
+            this.held.drain(..count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// A transport whose peer takes everything, and what leaves through it.
+fn holding(inner: DuplexStream) -> (Holding, Pieces) {
+    let pieces = Pieces::default();
+    (Holding { inner, held: Vec::new(), pieces: Arc::clone(&pieces) }, pieces)
+}
+
+/// What leaves first.
+async fn first_piece(pieces: &Pieces, far: &mut DuplexStream) -> Vec<u8> {
+    timeout(DEADLINE, far.read_u8()).await.expect("nothing arrives").unwrap();
+    pieces.lock().unwrap()[0].clone()
+}
+
+/// What a pool sends first when somebody wants a tunnel to `a:80`.
+async fn first_of_a_client() -> Vec<u8> {
+    let (near, mut far) = duplex(PIPE);
+    let (near, pieces) = holding(near);
+    let near = Mutex::new(Some(near));
+    let dial = move || {
+        let near = near.lock().unwrap().take();
+        async move { near.ok_or_else(|| DialError::connect(io::Error::other("one is enough"))) }
+    };
+    let pool = Pool::new(Parameters::default());
+    let open = tokio::spawn(async move { pool.open(&"key", &connect("a:80"), deadline(), dial).await.map(drop) });
+    let piece = first_piece(&pieces, &mut far).await;
+    open.abort();
+    piece
+}
+
+/// Types and flags of the frames in `bytes`.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, u8)> {
+    let mut frames = Vec::new();
+    while let Some(([a, b, c, kind, flags], rest)) = bytes.split_first_chunk::<5>() {
+        frames.push((*kind, *flags));
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        bytes = &rest[4 + length..];
+    }
+    frames
+}
+
+const HEADERS: u8 = 1;
+const SETTINGS: (u8, u8) = (4, 0);
+const SETTINGS_TAKEN: (u8, u8) = (4, 1);
+
+#[tokio::test]
+async fn a_request_goes_along_with_the_first_bytes_of_its_connection() {
+    let piece = first_of_a_client().await;
+    let found = frames(piece.strip_prefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap());
+    assert_eq!(found[0], SETTINGS);
+    assert!(found.iter().any(|(kind, _)| *kind == HEADERS), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_has_the_clients_settings_answers_them_with_its_own() {
+    let (mut near, far) = duplex(PIPE);
+    near.write_all(&first_of_a_client().await).await.unwrap();
+    let (far, pieces) = holding(far);
+    let _served = Served::new(far, Parameters::default());
+    let found = frames(&first_piece(&pieces, &mut near).await);
+    assert_eq!(found[0], SETTINGS);
+    assert!(found.contains(&SETTINGS_TAKEN), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_its_client_says_its_settings_meanwhile() {
+    let (mut near, far) = duplex(PIPE);
+    let (far, pieces) = holding(far);
+    let _served = Served::new(far, Parameters::default());
+    assert_eq!(frames(&first_piece(&pieces, &mut near).await)[0], SETTINGS);
+}
