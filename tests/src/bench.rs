@@ -72,14 +72,14 @@ fn assert_plausible(results: &Value, modes: &[&str]) {
 async fn the_mesh_is_compared_with_no_mesh() {
     let _place = whole_machine().await;
     let caller = Caller::ordinary();
-    let arguments = "--modes ambient-l4,ambient-l4-same-node --measurements rate,saturation,connections,bulk1 \
+    let arguments = "--modes ambient-l4,ambient-l4-same-node,relay --measurements rate,saturation,connections,bulk1 \
                      --no-report --budget ambient-l4.rss<=10MB --budget ambient-l4.rss>=1MB";
     let output = bench(&caller, arguments).await;
     if is_refused(&output) {
         return;
     }
     let results = json(&output);
-    let modes = ["none", "none-same-node", "ambient-l4", "ambient-l4-same-node"];
+    let modes = ["none", "none-same-node", "ambient-l4", "ambient-l4-same-node", "relay"];
     assert_plausible(&results, &modes);
     let budgets = results["budgets"].as_array().unwrap();
     assert_eq!((&budgets[0]["kept"], &budgets[1]["kept"]), (&Value::Bool(false), &Value::Bool(true)), "{budgets:?}");

@@ -209,7 +209,7 @@ async fn relays(site: &Site) -> Result<Place> {
     let outbound = objects::relay_command(SocketAddr::new(address, RELAY_PORT));
     site.apply(&objects::client(site, client, &site.near, Mesh::Out, Beside::Relay(&outbound))).await?;
     site.wait_for(client, "ready", cluster::is_ready).await?;
-    let running = |title: &str, command: &[String]| site.process(title, |_, words| words.get(1..) == command.get(1..));
+    let running = |title: &str, command: &[String]| site.process(title, |_, words| words.starts_with(command));
     let proxies = [running("relay (the client's)", &outbound)?, running("relay (the server's)", &inbound)?];
     let proxies = proxies.into_iter().flatten().collect();
     Ok(Place { proxies, ..bare(client, SocketAddr::from(([127, 0, 0, 1], RELAY_PORT))) })
