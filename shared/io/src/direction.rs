@@ -9,16 +9,11 @@ use bytes::{Buf, Bytes};
 use tokio::io::ReadBuf;
 
 use crate::copy::Operation;
+use crate::duplex::READ;
 use crate::{Buffer, Duplex};
 
 /// How many buffers one poll may move before it lets other tasks run: 240 KiB keep a poll well below half a millisecond.
 const ROUNDS_PER_POLL: usize = 4;
-
-/// The most that is read at a time, and so the most that a connection keeps for a peer that reads slowly.
-///
-/// Small enough to leave in one piece: the kernel carries up to 64 KiB with headers at a time, in whole segments, and a
-/// write that is a little larger costs a second way through the network stack. TLS and HTTP/2 add about a hundred bytes.
-pub(crate) const READ: usize = 60 * 1024;
 
 /// Which operation failed, and how.
 pub(crate) type Failure = (Operation, io::Error);
@@ -38,8 +33,7 @@ enum Phase {
 ///
 /// Bytes live in a buffer of the thread; only what the writer did not take at once is kept, until it has taken it.
 /// An idle direction therefore owns no buffer at all.
-/// Where one of the two streams has its bytes in memory of their own, that changes hands: always if it is the reader, and
-/// if it is the writer when a read was large, since a small one would take much memory for few bytes.
+/// Where one of the two streams has its bytes in memory of their own, that changes hands.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     phase: Phase,
@@ -138,7 +132,7 @@ impl Transfer {
             let _ = Pin::new(writer).poll_flush(context);
             (Operation::Read, error)
         };
-        if R::OWNS_BYTES {
+        if R::OWNS_BYTES || W::OWNS_BYTES {
             let received = ready!(reader.poll_receive(context));
             self.rest = received.map_err(|error| failed(error, writer, context))?;
             return Poll::Ready(Ok(!self.rest.is_empty()));
@@ -147,13 +141,9 @@ impl Transfer {
         let mut read = ReadBuf::new(buffer.get_mut(..READ).unwrap_or_default());
         let received = ready!(Pin::new(reader).poll_read(context, &mut read));
         received.map_err(|error| failed(error, writer, context))?;
-        let length = read.filled().len();
-        if W::OWNS_BYTES && length >= Buffer::LARGE {
-            self.rest = buffer.into_bytes(length);
-        } else {
-            self.write(context, writer, written, buffer.get(..length).unwrap_or_default())?;
-        }
-        Poll::Ready(Ok(length > 0))
+        let bytes = read.filled();
+        self.write(context, writer, written, bytes)?;
+        Poll::Ready(Ok(!bytes.is_empty()))
     }
 
     /// Offers freshly read bytes to the writer and keeps what it does not take.

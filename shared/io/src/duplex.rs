@@ -9,6 +9,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::Buffer;
 
+/// The most that is read at a time, and so the most that a connection keeps for a peer that reads slowly.
+///
+/// Small enough to leave in one piece: the kernel carries up to 64 KiB with headers at a time, in whole segments, and a
+/// write that is a little larger costs a second way through the network stack. TLS and HTTP/2 add about a hundred bytes.
+pub(crate) const READ: usize = 60 * 1024;
+
 /// A byte stream in both directions.
 ///
 /// Streams that hold their bytes in memory of their own anyway hand it over instead of having it copied.
@@ -22,7 +28,7 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
     /// As for reading.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let mut buffer = Buffer::take();
-        let mut read = ReadBuf::new(&mut buffer);
+        let mut read = ReadBuf::new(buffer.get_mut(..READ).unwrap_or_default());
         ready!(Pin::new(self).poll_read(cx, &mut read))?;
         let length = read.filled().len();
         Poll::Ready(Ok(buffer.into_bytes(length)))

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::direction::READ;
+use crate::duplex::READ;
 
 mod chaos;
 mod failures;
