@@ -8,10 +8,9 @@ use std::net::SocketAddr;
 
 use ::io::{Counters, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::threads::{self, AFTER_FAILURE, spawn};
+use crate::threads::{self, AFTER_FAILURE, Threads};
 
 /// A relay that listens.
 #[derive(Debug)]
@@ -45,18 +44,11 @@ impl Relay {
     ///
     /// The system refuses a thread or what a runtime needs.
     pub async fn serve(self, end: impl Future<Output = ()>) -> io::Result<()> {
-        let (stop, stopped) = watch::channel(());
-        let mut threads = Vec::new();
+        let mut threads = Threads::new();
         for listener in self.listeners {
-            threads.push(spawn("load-relay", stopped.clone(), work(listener, self.to))?);
+            threads.spawn("load-relay", work(listener, self.to))?;
         }
-        end.await;
-        drop(stop);
-        for thread in threads {
-            // Gone without a word: it has ended, too.
-            thread.await.unwrap_or(Ok(()))?;
-        }
-        Ok(())
+        threads.until(end).await
     }
 }
 

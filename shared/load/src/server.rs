@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 
 use connection::Shared;
 
-use crate::threads::{self, AFTER_FAILURE, spawn};
+use crate::threads::{self, AFTER_FAILURE, Threads};
 
 /// What to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,6 @@ impl Server {
     ///
     /// The system refuses a thread or what a runtime needs.
     pub async fn serve(self, end: impl Future<Output = ()>) -> io::Result<()> {
-        let (stop, stopped) = watch::channel(());
         // Each bulk connection comes through here once.
         let (bulk, streams) = mpsc::channel(16);
         let shared = Arc::new(Shared {
@@ -81,18 +80,12 @@ impl Server {
             places: Arc::new(Semaphore::new(self.options.max_connections.min(Semaphore::MAX_PERMITS))),
             bulk,
         });
-        let mut threads = Vec::new();
+        let mut threads = Threads::new();
         for listener in self.listeners {
-            threads.push(spawn("load-server", stopped.clone(), work(listener, shared.clone()))?);
+            threads.spawn("load-server", work(listener, shared.clone()))?;
         }
-        threads.push(spawn("load-server-bulk", stopped, bulk::serve(streams))?);
-        end.await;
-        drop(stop);
-        for thread in threads {
-            // Gone without a word: it has ended, too.
-            thread.await.unwrap_or(Ok(()))?;
-        }
-        Ok(())
+        threads.spawn("load-server-bulk", bulk::serve(streams))?;
+        threads.until(end).await
     }
 }
 

@@ -29,24 +29,49 @@ pub(crate) fn bind(address: SocketAddr, threads: usize) -> io::Result<(SocketAdd
     Ok((address, listeners))
 }
 
-/// Runs `work` on a thread of its own until it ends or `stopped` does.
-pub(crate) fn spawn(
-    name: &str,
-    mut stopped: watch::Receiver<()>,
-    work: impl Future<Output = io::Result<()>> + Send + 'static,
-) -> io::Result<oneshot::Receiver<io::Result<()>>> {
-    let (tell, told) = oneshot::channel();
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let result = runtime.block_on(async {
-            tokio::select! {
-                result = work => result,
-                // Fails once the sender is gone, which is the end.
-                _ = stopped.changed() => Ok(()),
-            }
-        });
-        drop(runtime);
-        let _ = tell.send(result);
-    })?;
-    Ok(told)
+/// Threads that end together.
+pub(crate) struct Threads {
+    stop: watch::Sender<()>,
+    ends: Vec<oneshot::Receiver<io::Result<()>>>,
+}
+
+impl Threads {
+    pub(crate) fn new() -> Self {
+        Self { stop: watch::Sender::new(()), ends: Vec::new() }
+    }
+
+    /// Runs `work` on a thread of its own until it ends, or all are to end.
+    pub(crate) fn spawn(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = io::Result<()>> + Send + 'static,
+    ) -> io::Result<()> {
+        let mut stopped = self.stop.subscribe();
+        let (tell, told) = oneshot::channel();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let result = runtime.block_on(async {
+                tokio::select! {
+                    result = work => result,
+                    // Fails once the sender is gone, which is the end.
+                    _ = stopped.changed() => Ok(()),
+                }
+            });
+            drop(runtime);
+            let _ = tell.send(result);
+        })?;
+        self.ends.push(told);
+        Ok(())
+    }
+
+    /// Ends all of them when `end` resolves; what the first that failed said.
+    pub(crate) async fn until(self, end: impl Future<Output = ()>) -> io::Result<()> {
+        end.await;
+        drop(self.stop);
+        for told in self.ends {
+            // Gone without a word: it has ended, too.
+            told.await.unwrap_or(Ok(()))?;
+        }
+        Ok(())
+    }
 }
