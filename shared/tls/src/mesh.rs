@@ -91,9 +91,7 @@ where
 {
     let connection = UnbufferedServerConnection::new(certificate.server_config());
     let connection = connection.map_err(|error| TlsError::from_rustls(&error))?;
-    let (mut stream, peer) = establish(stream, connection, certificate, Side::Client).await?;
-    stream.flush().await.map_err(TlsError::Io)?;
-    Ok((stream, peer))
+    establish(stream, connection, certificate, Side::Client).await
 }
 
 /// Dials a mesh server that must prove one of the expected identities; an empty list accepts nobody.

@@ -61,9 +61,7 @@ pub fn retire(socket: &UdpSocket) -> io::Result<()> {
 }
 
 fn udp_socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::record::{self, LARGEST_RECORD, Opener};
 
+/// What a peer sends at a time arrives at a time.
+const _: () = assert!(4 * LARGEST_RECORD <= Buffer::SIZE, "four records of the largest size fit into a buffer");
+
 /// The receiving direction; a connection on which nothing arrives owns no buffer.
 pub(super) struct Incoming {
     opener: Opener,
