@@ -116,6 +116,14 @@ fn inbound(site: &Site, client: &str, server: &str) -> Vec<String> {
     ]
 }
 
+/// Who pods are.
+async fn accounts(site: &Site, names: [&str; 2]) -> Result<()> {
+    for name in names {
+        site.apply(&objects::account(site, name)).await?;
+    }
+    Ok(())
+}
+
 /// A client and a server without anything of ours between them; the server's address.
 async fn pair(
     site: &Site,
@@ -123,9 +131,7 @@ async fn pair(
     (server, server_node): Spot<'_>,
     mesh: Mesh,
 ) -> Result<SocketAddr> {
-    for account in [client, server] {
-        site.apply(&objects::account(site, account)).await?;
-    }
+    accounts(site, [client, server]).await?;
     site.apply(&objects::server(site, server, server_node, mesh, Beside::Nothing)).await?;
     site.apply(&objects::client(site, client, client_node, mesh, Beside::Nothing)).await?;
     let found = site.wait_for(server, "ready", cluster::is_ready).await?;
@@ -164,7 +170,7 @@ async fn waypoint(site: &Site, envoy: &mut Envoy) -> Result<Place> {
     services.patch(SERVER, &PatchParams::default(), &Patch::Merge(label)).await?;
     let mut proxies = place.proxies;
     // Between those of the nodes, as traffic goes.
-    if let Some(process) = running(site, &instance)? {
+    if let Some(process) = running(site, &title(&instance), &instance.command)? {
         proxies.insert(1, process);
     }
     let proof = Some((site.far()?.to_owned(), inbound(site, WAYPOINT, SERVER)));
@@ -174,9 +180,7 @@ async fn waypoint(site: &Site, envoy: &mut Envoy) -> Result<Place> {
 async fn sidecars(site: &Site, envoy: &mut Envoy, reads: Reads, kind: &str) -> Result<Place> {
     let [client, server] = ["client", "server"].map(|side| format!("{kind}-{side}"));
     let authority = envoy.authority()?;
-    for account in [&client, &server] {
-        site.apply(&objects::account(site, account)).await?;
-    }
+    accounts(site, [&client, &server]).await?;
     let issue = |name: &str| -> Result<Credentials> {
         Ok(Credentials::issue(&authority, &identity(site, name)?, &Envoy::folder(name))?)
     };
@@ -193,24 +197,22 @@ async fn sidecars(site: &Site, envoy: &mut Envoy, reads: Reads, kind: &str) -> R
     let client_address = site::address(&site.wait_for(&client, "ready", cluster::is_ready).await?)?;
     let [http, bytes] =
         [envoy::OUTBOUND_HTTP, envoy::OUTBOUND_BYTES].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    let proxies = [running(site, &client_envoy)?, running(site, &server_envoy)?].into_iter().flatten().collect();
+    let envoy = |one: &Instance| running(site, &title(one), &one.command);
+    let proxies = [envoy(&client_envoy)?, envoy(&server_envoy)?].into_iter().flatten().collect();
     let envoys = vec![admin(&client_envoy, client_address), admin(&server_envoy, server_address)];
     Ok(Place { http, bytes, proxies, envoys, ..bare(&client, http) })
 }
 
 async fn relays(site: &Site) -> Result<Place> {
     let [client, server] = ["relay-client", "relay-server"];
-    for account in [client, server] {
-        site.apply(&objects::account(site, account)).await?;
-    }
+    accounts(site, [client, server]).await?;
     let inbound = objects::relay_command(SocketAddr::from(([127, 0, 0, 1], SERVER_PORT)));
     site.apply(&objects::server(site, server, site.far()?, Mesh::Out, Beside::Relay(&inbound))).await?;
     let address = site::address(&site.wait_for(server, "ready", cluster::is_ready).await?)?;
     let outbound = objects::relay_command(SocketAddr::new(address, RELAY_PORT));
     site.apply(&objects::client(site, client, &site.near, Mesh::Out, Beside::Relay(&outbound))).await?;
     site.wait_for(client, "ready", cluster::is_ready).await?;
-    let running = |title: &str, command: &[String]| site.process(title, |_, words| words.starts_with(command));
-    let proxies = [running("relay (the client's)", &outbound)?, running("relay (the server's)", &inbound)?];
+    let proxies = [running(site, "relay (the client's)", &outbound)?, running(site, "relay (the server's)", &inbound)?];
     let proxies = proxies.into_iter().flatten().collect();
     Ok(Place { proxies, ..bare(client, SocketAddr::from(([127, 0, 0, 1], RELAY_PORT))) })
 }
@@ -255,9 +257,9 @@ fn agent(site: &Site, pod: &str) -> Result<Option<Process>> {
     site.process(pod, |pid, words| is_agent(words) && is_pod(pid))
 }
 
-/// The process of an Envoy: nobody else was started with its words.
-fn running(site: &Site, instance: &Instance) -> Result<Option<Process>> {
-    site.process(&title(instance), |_, words| words.starts_with(&instance.command))
+/// The process of a proxy of ours: nobody else was started with its words.
+fn running(site: &Site, title: &str, command: &[String]) -> Result<Option<Process>> {
+    site.process(title, |_, words| words.starts_with(command))
 }
 
 /// What reports call an Envoy.
