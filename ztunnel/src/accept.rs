@@ -14,9 +14,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::claim::{Claim, Place};
 use crate::connect::TUNNEL_UNSENT;
-use crate::lane::Lane;
+use crate::lane::{Lane, Lanes};
 use crate::outbound::Entrance;
 use crate::shared::Settings;
+use crate::workers::{Carried, Load, least};
 use crate::{inbound, outbound, plaintext, socks};
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -183,7 +184,7 @@ pub(crate) async fn may_serve(lane: &Lane) -> bool {
 
 /// Accepts until the pod leaves, a successor listens or the process ends; whoever was in the queue by then is still
 /// served.
-pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net::TcpListener) {
+pub(crate) async fn accept_loop(lane: Arc<Lane>, lanes: Lanes, role: Role, listener: std::net::TcpListener) {
     let _guard = lane.drain.guard();
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -195,12 +196,14 @@ pub(crate) async fn accept_loop(lane: Arc<Lane>, role: Role, listener: std::net:
     if !may_serve(&lane).await {
         return;
     }
-    accept_until(&lane, role, &listener, retired(&lane)).await;
+    let placer = Placer { own: &lane, lanes: &lanes, role };
+    accept_until(&placer, &listener, retired(&lane)).await;
     // What is in the queue was promised a listener; the kernel resets it, or gives it to others, when the listener closes.
-    accept_waiting(&lane, role, &listener);
+    accept_waiting(&placer, &listener);
 }
 
-async fn accept_until(lane: &Arc<Lane>, role: Role, listener: &TcpListener, end: impl Future<Output = ()>) {
+async fn accept_until(placer: &Placer<'_>, listener: &TcpListener, end: impl Future<Output = ()>) {
+    let Placer { own: lane, role, .. } = *placer;
     let mut end = pin!(end);
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -211,35 +214,68 @@ async fn accept_until(lane: &Arc<Lane>, role: Role, listener: &TcpListener, end:
             biased;
             () = &mut end => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => serve(lane, role, stream, peer),
+                Ok((stream, peer)) => placer.serve(stream, peer),
                 Err(error) => {
                     tracing::debug!(pod = %lane.pod.uid, ?role, %error, "accept failed");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = sweep.tick(), if is_heir => accept_waiting(lane, role, listener),
+            _ = sweep.tick(), if is_heir => accept_waiting(placer, listener),
         }
     }
 }
 
 /// Accepts whoever waits, whether or not the kernel has woken anybody for it.
-fn accept_waiting(lane: &Arc<Lane>, role: Role, listener: &TcpListener) {
+fn accept_waiting(placer: &Placer<'_>, listener: &TcpListener) {
     while let Ok((stream, peer)) = linux::socket::accept(listener) {
         match TcpStream::from_std(stream) {
-            Ok(stream) => serve(lane, role, stream, peer),
-            Err(error) => tracing::debug!(pod = %lane.pod.uid, ?role, %error, "cannot watch a connection"),
+            Ok(stream) => placer.serve(stream, peer),
+            Err(error) => {
+                tracing::debug!(pod = %placer.own.pod.uid, role = ?placer.role, %error, "cannot watch a connection")
+            }
         }
     }
 }
 
-fn serve(lane: &Arc<Lane>, role: Role, stream: TcpStream, peer: SocketAddr) {
+/// Finds the worker for what a listener accepts.
+struct Placer<'a> {
+    own: &'a Arc<Lane>,
+    lanes: &'a Lanes,
+    role: Role,
+}
+
+impl Placer<'_> {
+    /// Serves a connection on the worker that accepted it, or on another that carries clearly less.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+        let lane = least(self.own, self.lanes, |lane| self.load(lane).count());
+        let carried = self.load(lane).carry();
+        if Arc::ptr_eq(lane, self.own) {
+            return serve(lane, self.role, stream, peer, carried);
+        }
+        let _there = lane.desk.runtime.enter();
+        match stream.into_std().and_then(TcpStream::from_std) {
+            Ok(stream) => serve(lane, self.role, stream, peer, carried),
+            Err(error) => tracing::debug!(pod = %lane.pod.uid, role = ?self.role, %error, "cannot move a connection"),
+        }
+    }
+
+    /// What the worker carries of this kind: tunnels are few, and hold many connections each.
+    fn load<'a>(&self, lane: &'a Lane) -> &'a Load {
+        match self.role {
+            Role::Hbone => &lane.desk.tunnels,
+            Role::Outbound | Role::Plaintext | Role::Socks => &lane.desk.connections,
+        }
+    }
+}
+
+fn serve(lane: &Arc<Lane>, role: Role, stream: TcpStream, peer: SocketAddr, carried: Carried) {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     // Taken here: a task that has not begun yet is work too.
-    let (lane, guard) = (Arc::clone(lane), lane.drain.guard());
+    let (lane, held) = (Arc::clone(lane), (lane.drain.guard(), carried));
     match role {
-        Role::Outbound => drop(tokio::spawn(outbound::serve(lane, stream, peer, (guard, Entrance::Captured)))),
-        Role::Socks => drop(tokio::spawn(outbound::serve(lane, stream, peer, (guard, Entrance::Socks)))),
-        Role::Plaintext => drop(tokio::spawn(plaintext::serve(lane, stream, peer, guard))),
-        Role::Hbone => drop(tokio::spawn(inbound::serve(lane, stream, peer, guard))),
+        Role::Outbound => drop(tokio::spawn(outbound::serve(lane, stream, peer, (held, Entrance::Captured)))),
+        Role::Socks => drop(tokio::spawn(outbound::serve(lane, stream, peer, (held, Entrance::Socks)))),
+        Role::Plaintext => drop(tokio::spawn(plaintext::serve(lane, stream, peer, held))),
+        Role::Hbone => drop(tokio::spawn(inbound::serve(lane, stream, peer, held))),
     }
 }

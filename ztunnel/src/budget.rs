@@ -15,7 +15,7 @@ fn tasks_of_idle_connections_are_small() {
     // Two sides of one connection, and its place in the registry; buffers belong to threads while nothing moves.
     for (what, size, limit) in [
         ("an outbound task", size_of_task(outbound::serve), 648),
-        ("a plaintext task", size_of_task(plaintext::serve), 560),
+        ("a plaintext task", size_of_task(plaintext::serve), 568),
         ("a stream's task", inbound::size_of_stream_task(), 680),
         ("a registered connection", size_of::<Live>(), 200),
     ] {

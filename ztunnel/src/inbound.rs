@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use discovery::{InboundError, InboundTarget, Resident, Workload, inbound_target};
-use drain::Guard;
 use hbone::server::{Incoming, Request, Server};
 use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
@@ -20,7 +19,7 @@ use crate::connect::{self, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::labels::{Named, baggage, inbound_service, service_labels};
-use crate::lane::Lane;
+use crate::lane::{Held, Lane};
 use crate::live::{Carriage, Handshake, Live, Path, Registered};
 use crate::proxy_header::Header;
 use crate::revocation::Tied;
@@ -44,7 +43,7 @@ struct Tunnel {
 }
 
 /// Carries one client connection from accept to end; each stream has its own task.
-pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr, _guard: Guard) {
+pub(crate) async fn serve(lane: Arc<Lane>, stream: TcpStream, peer: SocketAddr, _held: Held) {
     let Ok(local) = stream.local_addr() else { return };
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     // What a connection needs before its handshake is through, it must not keep afterwards.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use discovery::{LocalName, Workload};
-use drain::Watch;
+use drain::{Guard, Watch};
 use hbone::client::Pool;
 use linux::NetNs;
 use telemetry::Direction;
@@ -16,6 +16,7 @@ use types::{Identity, PodUid};
 use crate::error::ConnectionError;
 use crate::live::Registered;
 use crate::shared::{LOCAL_WORKLOAD_DEADLINE, Shared};
+use crate::workers::{Carried, Desk};
 
 /// A pod that the proxy serves.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(crate) const NEGOTIATIONS: usize = 256;
 pub(crate) struct Lane {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pod: Arc<Pod>,
+    /// The worker.
+    pub(crate) desk: Desk,
     pub(crate) pool: Pool<PoolKey>,
     /// Places for clients of SOCKS that have not said yet what they want.
     pub(crate) negotiations: Semaphore,
@@ -53,6 +56,12 @@ pub(crate) struct Lane {
     /// The drain of all pods, with which the process takes nothing more.
     pub(crate) node: Watch,
 }
+
+/// One pod on all workers.
+pub(crate) type Lanes = Arc<[Arc<Lane>]>;
+
+/// What keeps a connection counted: by the drain of its pod, and by its worker.
+pub(crate) type Held = (Guard, Carried);
 
 impl Pod {
     pub(crate) fn new(uid: PodUid, name: LocalName, netns: NetNs, has_predecessor: bool) -> Self {

@@ -109,7 +109,8 @@ impl Node {
         });
         let environment = |source| ZtunnelError::Environment { what: "cannot start worker threads", source };
         let workers = Workers::start(config.worker_threads).map_err(environment)?;
-        let runtimes = workers.handles().cloned().chain([tokio::runtime::Handle::current()]).collect();
+        let runtimes =
+            workers.desks().map(|desk| desk.runtime.clone()).chain([tokio::runtime::Handle::current()]).collect();
         register_runtime(&registry, runtimes);
         register_process(&registry);
         // Pods are served on when the process is told to end: until somebody else serves them.

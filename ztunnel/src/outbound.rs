@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use discovery::{ResolveError, Route, Unresolved, Workload, is_loop, resolve};
-use drain::Guard;
 use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
 use tokio::net::TcpStream;
@@ -18,7 +17,7 @@ use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::hand_over::{Client, Handover};
 use crate::labels::{Named, service_labels};
-use crate::lane::Lane;
+use crate::lane::{Held, Lane};
 use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
 use crate::socks;
@@ -70,7 +69,7 @@ pub(crate) fn serve(
     lane: Arc<Lane>,
     mut stream: TcpStream,
     peer: SocketAddr,
-    (guard, entrance): (Guard, Entrance),
+    (held, entrance): (Held, Entrance),
 ) -> impl Future<Output = ()> + Send {
     let live = lane.register(Direction::Outbound, peer);
     let mut record = Record::begin(Direction::Outbound, connect::local_address(&stream));
@@ -82,7 +81,7 @@ pub(crate) fn serve(
             connect::cut(&stream);
         }
         end(&lane.shared, record, &live, outcome.as_ref().err());
-        drop(guard);
+        drop(held);
     }
 }
 

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use discovery::{Resident, Workload, is_illegal_port};
-use drain::Guard;
 use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
 use tokio::net::TcpStream;
@@ -16,7 +15,7 @@ use crate::connect::{self, ToApplication};
 use crate::end::{Description, Record, end};
 use crate::error::ConnectionError;
 use crate::labels::{Named, inbound_service, service_labels};
-use crate::lane::Lane;
+use crate::lane::{Held, Lane};
 use crate::live::{Carriage, Live, Path, Registered};
 use crate::shared::CONNECT_DEADLINE;
 
@@ -27,7 +26,7 @@ pub(crate) fn serve(
     lane: Arc<Lane>,
     mut stream: TcpStream,
     peer: SocketAddr,
-    guard: Guard,
+    held: Held,
 ) -> impl Future<Output = ()> + Send {
     let live = lane.register(Direction::Inbound, peer);
     let mut record = Record::begin(Direction::Inbound, connect::local_address(&stream));
@@ -37,7 +36,7 @@ pub(crate) fn serve(
             connect::cut(&stream);
         }
         end(&lane.shared, record, &live, outcome.as_ref().err());
-        drop(guard);
+        drop(held);
     }
 }
 

@@ -19,11 +19,11 @@ use zds::WorkloadInfo;
 use self::left::{Left, Look};
 use crate::accept::{self, Listeners, Manner};
 use crate::claim::Claim;
-use crate::lane::{Lane, NEGOTIATIONS, Pod};
+use crate::lane::{Lane, Lanes, NEGOTIATIONS, Pod};
 use crate::live::Ending;
 use crate::lookups;
 use crate::shared::Shared;
-use crate::workers::Workers;
+use crate::workers::{Desk, Workers};
 
 /// The pods of the node; cheap to clone.
 #[derive(Clone)]
@@ -277,25 +277,28 @@ impl Pods {
 
     fn start(&self, uid: &PodUid, info: &WorkloadInfo, netns: &NetNs, manner: Manner) -> io::Result<Running> {
         let Inner { shared, workers, node, .. } = &*self.inner;
-        let Listeners { claim, by_worker } = accept::listen(netns, &shared.settings, workers.handles().len(), manner)?;
-        let mut lookups = Some(lookups::listen(netns, &shared.settings, &shared.lookups.addresses)?);
+        let Listeners { claim, by_worker } = accept::listen(netns, &shared.settings, workers.desks().len(), manner)?;
+        let lookups = lookups::listen(netns, &shared.settings, &shared.lookups.addresses)?;
         let pod = Arc::new(Pod::new(uid.clone(), local_name(info), netns.clone(), claim.has_elders()));
         let (drain, watch) = node.child();
-        for (handle, listeners) in workers.handles_from(spread(uid)).zip(by_worker) {
-            let lane = Arc::new(Lane {
-                shared: Arc::clone(shared),
-                pod: Arc::clone(&pod),
-                pool: Pool::new(shared.settings.hbone.clone()),
-                negotiations: Semaphore::new(NEGOTIATIONS),
-                drain: watch.clone(),
-                node: node.clone(),
-            });
-            // Lookups are few beside connections: one worker answers those of a pod.
-            if let Some(sockets) = lookups.take() {
-                drop(handle.spawn(lookups::serve(Arc::clone(&lane), sockets)));
-            }
+        let lane = |desk: &Desk| Lane {
+            shared: Arc::clone(shared),
+            pod: Arc::clone(&pod),
+            desk: desk.clone(),
+            pool: Pool::new(shared.settings.hbone.clone()),
+            negotiations: Semaphore::new(NEGOTIATIONS),
+            drain: watch.clone(),
+            node: node.clone(),
+        };
+        let lanes: Lanes = workers.desks_from(spread(uid)).map(|desk| Arc::new(lane(desk))).collect();
+        // Lookups are few beside connections: one worker answers those of a pod.
+        if let Some(first) = lanes.first() {
+            drop(first.desk.runtime.spawn(lookups::serve(Arc::clone(first), lookups)));
+        }
+        for (lane, listeners) in lanes.iter().zip(by_worker) {
             for (role, listener) in listeners {
-                drop(handle.spawn(accept::accept_loop(Arc::clone(&lane), role, listener)));
+                let (lane, lanes) = (Arc::clone(lane), Arc::clone(&lanes));
+                drop(lane.desk.runtime.spawn(accept::accept_loop(Arc::clone(&lane), lanes, role, listener)));
             }
         }
         shared.residents.arrive(Arc::clone(&pod), watch);

@@ -23,6 +23,9 @@ mod measure;
 #[path = "scale/pods.rs"]
 mod pods;
 #[cfg(test)]
+#[path = "scale/workers.rs"]
+mod workers;
+#[cfg(test)]
 #[expect(dead_code, reason = "shared with the tests of the node, which use more of it")]
 #[path = "node/world.rs"]
 mod world;
