@@ -49,4 +49,4 @@ pub use model::{
 pub use resolve::{ResolveError, is_illegal_port, is_loop, resolve};
 pub use route::{Crossing, HBONE_PORT, Remote, Role, Route, Unresolved, Upstream};
 pub use view::{Resident, View};
-pub use writer::{Batch, Kind, Writer};
+pub use writer::{Batch, Keeper, Kind, Maker, Record, Writer};

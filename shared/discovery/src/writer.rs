@@ -1,15 +1,16 @@
 //! Publishing what is known.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod indexer;
+
 use std::sync::Arc;
 
-use tokio::sync::watch;
-use types::{Hostname, Identity, NamespacedHostname, NetworkAddress, WorkloadUid};
+use types::WorkloadUid;
 
-use crate::index::{self, Group, Index};
 use crate::intern::Interner;
 use crate::model::{Instance, Locality, Service, Workload};
 use crate::view::View;
+
+use indexer::Indexer;
 
 /// The only one who changes what [`View`]s show.
 ///
@@ -17,28 +18,15 @@ use crate::view::View;
 /// it stays one when the service is removed and comes back.
 /// Each method publishes at once; [`Writer::batch`] publishes the endpoints of many changes together.
 pub struct Writer {
-    index: Arc<Index>,
     interner: Interner,
-    /// Endpoints to add (or replace) and to take out of services when the batch ends.
-    endpoints: HashMap<NamespacedHostname, Vec<EndpointChange>, foldhash::quality::RandomState>,
-    /// How many workloads of the own node need a certificate for each identity.
-    identities: BTreeMap<Identity, usize>,
-    has_changed: bool,
-    has_local_changed: bool,
-    have_identities_changed: bool,
-    version: watch::Sender<u64>,
-    local_version: watch::Sender<u64>,
-    published_identities: watch::Sender<Arc<BTreeSet<Identity>>>,
+    indexer: Indexer,
 }
-
-/// An endpoint to add or replace, or to take out.
-type EndpointChange = (WorkloadUid, Option<Arc<Workload>>);
 
 /// What workloads of one kind, the pods of one deployment for instance, have in common.
 ///
-/// Looking it up once for all of them is what makes a first load of a large mesh quick; see [`Batch::kind`].
+/// Looking it up once for all of them is what makes a first load of a large mesh quick; see [`Maker::kind`].
 #[derive(Debug)]
-pub struct Kind(Workload);
+pub struct Kind(Arc<Workload>);
 
 /// Changes whose endpoints are published together, when the batch is dropped.
 ///
@@ -48,47 +36,39 @@ pub struct Batch<'a> {
     writer: &'a mut Writer,
 }
 
+/// The half of a [`Batch`] that makes records, in which what is equal in many of them is shared.
+pub struct Maker<'a> {
+    interner: &'a mut Interner,
+}
+
+/// The half of a [`Batch`] that puts records where readers find them.
+pub struct Keeper<'a> {
+    indexer: &'a mut Indexer,
+}
+
+/// A workload or a service as it is going to be found, made by a [`Maker`].
+#[derive(Debug)]
+pub struct Record(Content);
+
+#[derive(Debug)]
+enum Content {
+    Workload(Arc<Workload>),
+    Instance(Arc<Workload>, Instance),
+    Service(Arc<Service>),
+}
+
 impl Writer {
     /// A writer that knows nothing yet, for a proxy in `network` (empty for the default one) that serves `node`,
     /// or workloads of any node when that is not said.
     #[must_use]
     pub fn new(network: impl Into<Arc<str>>, node: Option<Arc<str>>) -> Self {
-        let (version, version_seen) = watch::channel(0);
-        let (local_version, local_version_seen) = watch::channel(0);
-        let (published_identities, identities_seen) = watch::channel(Arc::default());
-        let index = Index {
-            network: network.into(),
-            node,
-            workloads: index::HashMap::default(),
-            addresses: index::HashMap::default(),
-            named: index::HashMap::default(),
-            local: index::HashMap::default(),
-            groups: index::HashMap::default(),
-            vips: index::HashMap::default(),
-            ranges: index::HashMap::default(),
-            hosts: index::HashMap::default(),
-            version: version_seen,
-            local_version: local_version_seen,
-            identities: identities_seen,
-        };
-        Self {
-            index: Arc::new(index),
-            interner: Interner::default(),
-            endpoints: HashMap::default(),
-            identities: BTreeMap::new(),
-            has_changed: false,
-            has_local_changed: false,
-            have_identities_changed: false,
-            version,
-            local_version,
-            published_identities,
-        }
+        Self { interner: Interner::default(), indexer: Indexer::new(network.into(), node) }
     }
 
     /// A handle for readers.
     #[must_use]
     pub fn view(&self) -> View {
-        View { index: Arc::clone(&self.index) }
+        View { index: Arc::clone(&self.indexer.index) }
     }
 
     /// Starts changes whose endpoints are published together.
@@ -111,256 +91,30 @@ impl Writer {
     pub fn remove(&mut self, name: &str) {
         self.batch().remove(name);
     }
-
-    /// The workload's parts must be shared copies already.
-    fn replace_workload(&mut self, uid: &WorkloadUid, new: Option<Workload>) {
-        let new = new.map(Arc::new);
-        let workloads = self.index.workloads.pin();
-        let old = match &new {
-            None => match workloads.remove(uid) {
-                Some(old) => Some(Arc::clone(old)),
-                None => return,
-            },
-            Some(new) => match workloads.try_insert(uid.clone(), Arc::clone(new)) {
-                Ok(_new) => None,
-                Err(occupied) if occupied.current == new => return,
-                Err(occupied) => {
-                    let old = Arc::clone(occupied.current);
-                    workloads.insert(uid.clone(), Arc::clone(new));
-                    Some(old)
-                }
-            },
-        };
-        drop(workloads);
-        self.has_changed = true;
-        let (old, new) = (old.as_ref(), new.as_ref());
-        self.index_addresses(uid, old, new);
-        self.index_name(uid, old, new);
-        self.index_local(uid, old, new);
-        self.count_identity(old, new);
-        self.index_endpoint(uid, old, new);
-    }
-
-    /// New places are filled before old ones are left, so that a reader always finds the workload somewhere.
-    fn index_addresses(&self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
-        let put = |address: NetworkAddress, workload: Option<&Arc<Workload>>| {
-            let order = |left: &Arc<Workload>, right: &Arc<Workload>| index::prefer(left, right);
-            index::put(&self.index.addresses, address, |other| other.uid == *uid, order, workload.cloned());
-        };
-        let addresses = |workload: &Arc<Workload>| workload.indexed_addresses().collect::<BTreeSet<_>>();
-        new.into_iter().flat_map(|new| new.indexed_addresses()).for_each(|address| put(address, new));
-        if let Some(old) = old {
-            let taken = new.map(addresses).unwrap_or_default();
-            addresses(old).into_iter().filter(|left| !taken.contains(left)).for_each(|left| put(left, None));
-        }
-    }
-
-    fn index_name(&self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
-        let (left, taken) = (old.and_then(|old| old.named()), new.and_then(|new| new.named()));
-        let put = |name, workload| {
-            let order = |left: &Arc<Workload>, right: &Arc<Workload>| index::prefer(left, right);
-            index::put(&self.index.named, name, |other| other.uid == *uid, order, workload);
-        };
-        let is_elsewhere = left != taken;
-        if let Some(name) = taken {
-            put(name, new.cloned());
-        }
-        if let Some(name) = left.filter(|_| is_elsewhere) {
-            put(name, None);
-        }
-    }
-
-    fn index_local(&mut self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
-        let name = |workload: Option<&Arc<Workload>>| {
-            workload.filter(|workload| self.is_local(workload)).map(|workload| workload.local_name())
-        };
-        let (left, taken) = (name(old), name(new));
-        let put = |name, workload| {
-            let order = |left: &Arc<Workload>, right: &Arc<Workload>| index::prefer(left, right);
-            index::put(&self.index.local, name, |other| other.uid == *uid, order, workload);
-        };
-        let is_elsewhere = left != taken;
-        let is_touched = left.is_some() || taken.is_some();
-        if let Some(name) = taken {
-            put(name, new.cloned());
-        }
-        if let Some(name) = left.filter(|_| is_elsewhere) {
-            put(name, None);
-        }
-        self.has_local_changed |= is_touched;
-    }
-
-    fn index_endpoint(&mut self, uid: &WorkloadUid, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
-        let mut change = |key: &NamespacedHostname, endpoint| {
-            let change = (uid.clone(), endpoint);
-            match self.endpoints.get_mut(key) {
-                Some(changes) => changes.push(change),
-                None => drop(self.endpoints.insert(key.clone(), vec![change])),
-            }
-        };
-        old.into_iter().flat_map(|old| old.services.iter()).for_each(|(key, _ports)| change(key, None));
-        new.into_iter().flat_map(|new| new.services.iter()).for_each(|(key, _ports)| change(key, new.cloned()));
-    }
-
-    fn is_local(&self, workload: &Workload) -> bool {
-        self.index.node.as_ref().is_none_or(|node| *node == workload.node)
-    }
-
-    fn count_identity(&mut self, old: Option<&Arc<Workload>>, new: Option<&Arc<Workload>>) {
-        let identity = |workload: Option<&Arc<Workload>>| {
-            let is_own = |workload: &&Arc<Workload>| {
-                self.index.node.is_some() && self.is_local(workload) && workload.needs_certificate()
-            };
-            workload.filter(is_own).map(|workload| workload.identity())
-        };
-        let (left, taken) = (identity(old), identity(new));
-        if left == taken {
-            return;
-        }
-        if let Some(identity) = taken {
-            let count = self.identities.entry(identity).or_insert(0);
-            *count += 1;
-            self.have_identities_changed |= *count == 1;
-        }
-        if let Some(identity) = left
-            && let Some(count) = self.identities.get_mut(&identity)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.identities.remove(&identity);
-                self.have_identities_changed = true;
-            }
-        }
-    }
-
-    /// The service's parts must be shared copies already.
-    fn replace_service(&mut self, key: &NamespacedHostname, new: Option<Service>) {
-        let new = new.map(Arc::new);
-        let group = self.index.groups.pin().get(key).cloned().unwrap_or_default();
-        if group.service == new {
-            return;
-        }
-        self.has_changed = true;
-        let old = group.service.clone();
-        self.put_group(key, Group { service: new.clone(), endpoints: Arc::clone(&group.endpoints) });
-        self.index_service(key, old.as_deref(), new.as_ref());
-    }
-
-    /// New places are filled before old ones are left, so that a reader always finds the service somewhere.
-    fn index_service(&self, key: &NamespacedHostname, old: Option<&Service>, new: Option<&Arc<Service>>) {
-        let is_same = |other: &Arc<Service>| other.namespace == key.namespace && other.hostname == key.hostname;
-        let order = |left: &Arc<Service>, right: &Arc<Service>| index::by_key(left, right);
-
-        let vips = |service: &Service| service.vips.iter().cloned().collect::<BTreeSet<_>>();
-        let (left, taken) = (old.map(vips).unwrap_or_default(), new.map(|new| vips(new)).unwrap_or_default());
-        taken.iter().for_each(|vip| index::put(&self.index.vips, vip.clone(), is_same, order, new.cloned()));
-        left.difference(&taken).for_each(|vip| index::put(&self.index.vips, vip.clone(), is_same, order, None));
-
-        let hostname = match key.hostname.as_str() {
-            text if text.bytes().any(|byte| byte.is_ascii_uppercase()) => Hostname::from(text.to_ascii_lowercase()),
-            _ => key.hostname.clone(),
-        };
-        index::put(&self.index.hosts, hostname, is_same, order, new.cloned());
-        self.index_ranges(key, old, new);
-    }
-
-    fn index_ranges(&self, key: &NamespacedHostname, old: Option<&Service>, new: Option<&Arc<Service>>) {
-        let networks: BTreeSet<&Arc<str>> = old
-            .into_iter()
-            .chain(new.map(|new| &**new))
-            .flat_map(|service| &service.cidr_vips)
-            .map(|vip| &vip.network)
-            .collect();
-        let ranges = self.index.ranges.pin();
-        for network in networks {
-            let others = ranges.get(network).map_or(&[][..], |list| list).iter();
-            let others = others.filter(|(_, other)| other.namespace != key.namespace || other.hostname != key.hostname);
-            let own = new.into_iter().flat_map(|new| new.cidr_vips.iter().map(move |vip| (vip, new)));
-            let own = own.filter(|(vip, _)| vip.network == *network).map(|(vip, new)| (vip.cidr, Arc::clone(new)));
-            let mut list: Vec<_> = others.cloned().chain(own).collect();
-            list.sort_by(|(left_cidr, left), (right_cidr, right)| {
-                index::by_key(left, right).then_with(|| left_cidr.cmp(right_cidr))
-            });
-            if list.is_empty() {
-                ranges.remove(network);
-            } else {
-                ranges.insert(Arc::clone(network), Arc::from(list));
-            }
-        }
-    }
-
-    fn put_group(&self, key: &NamespacedHostname, group: Group) {
-        let groups = self.index.groups.pin();
-        if group.is_empty() {
-            groups.remove(key);
-        } else {
-            groups.insert(key.clone(), Arc::new(group));
-        }
-    }
-
-    fn publish(&mut self) {
-        for (key, changes) in std::mem::take(&mut self.endpoints) {
-            let group = self.index.groups.pin().get(&key).cloned().unwrap_or_default();
-            let endpoints = merge(&group.endpoints, changes);
-            self.put_group(&key, Group { service: group.service.clone(), endpoints });
-        }
-        if std::mem::take(&mut self.have_identities_changed) {
-            let identities = self.identities.keys().cloned().collect();
-            self.published_identities.send_replace(Arc::new(identities));
-        }
-        if std::mem::take(&mut self.has_local_changed) {
-            self.local_version.send_modify(|version| *version += 1);
-        }
-        if std::mem::take(&mut self.has_changed) {
-            self.version.send_modify(|version| *version += 1);
-        }
-    }
 }
 
 impl Batch<'_> {
     /// Says how many workloads and services there are going to be in it: room for them is made once.
     pub fn reserve(&mut self, resources: usize) {
-        let index = &self.writer.index;
-        // The maps keep a quarter of what they are asked for free; they would find room for all but twice as much.
-        let resources = resources - resources / 4;
-        let (workloads, addresses) = (index.workloads.pin(), index.addresses.pin());
-        workloads.reserve(resources.saturating_sub(workloads.len()));
-        addresses.reserve(resources.saturating_sub(addresses.len()));
+        self.writer.indexer.reserve(resources);
+    }
+
+    /// Its halves, which may work on two threads: one makes records, the other puts them where readers find them.
+    pub fn halves(&mut self) -> (Maker<'_>, Keeper<'_>) {
+        let Writer { interner, indexer } = &mut *self.writer;
+        (Maker { interner }, Keeper { indexer })
     }
 
     /// Adds a workload or replaces the one with the same uid.
-    pub fn upsert_workload(&mut self, mut workload: Workload) {
-        self.writer.interner.workload(&mut workload);
-        self.writer.replace_workload(&workload.uid.clone(), Some(workload));
-    }
-
-    /// Prepares what workloads of one kind have in common; what of this one [`Instance`] has too does not matter.
-    pub fn kind(&mut self, mut workload: Workload) -> Kind {
-        self.writer.interner.kind(&mut workload);
-        Kind(workload)
-    }
-
-    /// The shared copy of a text, for an [`Instance`].
-    pub fn text(&mut self, text: &str) -> Arc<str> {
-        self.writer.interner.shared_text(text)
-    }
-
-    /// The shared copy of a locality, for an [`Instance`].
-    pub fn locality(&mut self, locality: Locality) -> Arc<Locality> {
-        let mut shared = Arc::new(locality);
-        self.writer.interner.locality(&mut shared);
-        shared
-    }
-
-    /// Adds a workload of that kind or replaces the one with the same uid.
-    pub fn upsert_instance(&mut self, kind: &Kind, instance: Instance) {
-        self.writer.replace_workload(&instance.uid.clone(), Some(kind.0.with(instance)));
+    pub fn upsert_workload(&mut self, workload: Workload) {
+        let (mut maker, mut keeper) = self.halves();
+        keeper.keep(maker.workload(workload));
     }
 
     /// Adds a service or replaces the one with the same key; its endpoints stay.
-    pub fn upsert_service(&mut self, mut service: Service) {
-        self.writer.interner.service(&mut service);
-        self.writer.replace_service(&service.key(), Some(service));
+    pub fn upsert_service(&mut self, service: Service) {
+        let (mut maker, mut keeper) = self.halves();
+        keeper.keep(maker.service(service));
     }
 
     /// Removes what has this resource name.
@@ -368,42 +122,65 @@ impl Batch<'_> {
     /// The name is first tried as the uid of a workload, then as `namespace/hostname` of a service.
     /// One that has further slashes is the uid of a workload that is gone already.
     pub fn remove(&mut self, name: &str) {
-        let uid = WorkloadUid::from(name);
-        let is_workload = self.writer.index.workloads.pin().contains_key(&uid);
-        if is_workload {
-            self.writer.replace_workload(&uid, None);
-        } else if let Ok(key) = name.parse() {
-            self.writer.replace_service(&key, None);
+        let was_workload = self.writer.indexer.remove_workload(&WorkloadUid::from(name));
+        if !was_workload && let Ok(key) = name.parse() {
+            self.writer.indexer.replace_service(&key, None);
+        }
+    }
+}
+
+impl Maker<'_> {
+    /// A record of a workload.
+    pub fn workload(&mut self, mut workload: Workload) -> Record {
+        self.interner.workload(&mut workload);
+        Record(Content::Workload(Arc::new(workload)))
+    }
+
+    /// A record of a service.
+    pub fn service(&mut self, mut service: Service) -> Record {
+        self.interner.service(&mut service);
+        Record(Content::Service(Arc::new(service)))
+    }
+
+    /// A record of a workload of that kind.
+    pub fn instance(&self, kind: &Kind, instance: Instance) -> Record {
+        Record(Content::Instance(Arc::clone(&kind.0), instance))
+    }
+
+    /// Prepares what workloads of one kind have in common; what of this one [`Instance`] has too does not matter.
+    pub fn kind(&mut self, mut workload: Workload) -> Kind {
+        self.interner.kind(&mut workload);
+        Kind(Arc::new(workload))
+    }
+
+    /// The shared copy of a text, for an [`Instance`].
+    pub fn text(&mut self, text: &str) -> Arc<str> {
+        self.interner.shared_text(text)
+    }
+
+    /// The shared copy of a locality, for an [`Instance`].
+    pub fn locality(&mut self, locality: Locality) -> Arc<Locality> {
+        let mut shared = Arc::new(locality);
+        self.interner.locality(&mut shared);
+        shared
+    }
+}
+
+impl Keeper<'_> {
+    /// Adds a record or replaces the one with the same uid or key; a service's endpoints stay.
+    pub fn keep(&mut self, record: Record) {
+        match record.0 {
+            Content::Workload(workload) => self.indexer.put_workload(&workload),
+            Content::Instance(kind, instance) => self.indexer.put_workload(&Arc::new(kind.with(instance))),
+            Content::Service(service) => self.indexer.replace_service(&service.key(), Some(service)),
         }
     }
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        self.writer.publish();
+        self.writer.indexer.publish();
     }
-}
-
-/// Applies changes to endpoints, which are sorted by uid, and so is the result; of several changes the last one counts.
-fn merge(endpoints: &[Arc<Workload>], mut changes: Vec<EndpointChange>) -> Arc<[Arc<Workload>]> {
-    changes.sort_by(|(left, _), (right, _)| left.cmp(right));
-    let mut merged = Vec::with_capacity(endpoints.len() + changes.len());
-    let mut old = endpoints.iter().peekable();
-    let mut changes = changes.into_iter().peekable();
-    while let Some((uid, new)) = changes.next() {
-        if changes.peek().is_some_and(|(next, _)| *next == uid) {
-            continue;
-        }
-        while let Some(kept) = old.next_if(|endpoint| endpoint.uid < uid) {
-            merged.push(Arc::clone(kept));
-        }
-        old.next_if(|endpoint| endpoint.uid == uid);
-        merged.extend(new);
-    }
-    merged.extend(old.cloned());
-    #[cfg(test)]
-    index::work::count(merged.len());
-    Arc::from(merged)
 }
 
 #[cfg(test)]

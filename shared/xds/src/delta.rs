@@ -4,6 +4,7 @@
 //! ones beside it are applied, and every response is answered exactly once. What was accepted survives the stream: a
 //! new stream begins with the versions that are held, so that the server sends only differences.
 
+mod held;
 mod response;
 mod version;
 
@@ -15,8 +16,8 @@ use proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Node};
 use proto::google::rpc::Status;
 use tracing::{debug, warn};
 
+use held::Held;
 use response::{Resource, Response};
-use version::Version;
 
 pub use crate::wire::Undecodable;
 
@@ -47,18 +48,19 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// The changes of one response that are fit to be looked at: the envelope of each resource is of the right type.
-#[derive(Debug, Default)]
+/// The changes of one response.
 pub struct Update<'a> {
-    /// New and changed resources, in the server's order: name and encoded message.
-    ///
-    /// The name is the very one that the client's books hold: whoever keeps it should keep a clone of it.
-    pub resources: Vec<(Arc<str>, &'a [u8])>,
-    /// Names of resources whose envelope is not; they are refused already.
-    pub unopened: Vec<&'a str>,
+    /// New and changed resources, in the server's order; to be read to the end.
+    pub resources: &'a mut dyn Iterator<Item = Opened<'a>>,
     /// Names that are gone; to be applied after the resources.
-    pub removed: Vec<&'a str>,
+    pub removed: &'a [&'a str],
 }
+
+/// A resource out of its envelope: its name, and its encoded message.
+///
+/// The name is the very one that the client's books hold: whoever keeps it should keep a clone of it.
+/// There is no message where the envelope is not of the right type; the resource is refused already.
+pub type Opened<'a> = (Arc<str>, Option<&'a [u8]>);
 
 /// Takes the resources of one type.
 pub trait Feed: Send {
@@ -82,8 +84,7 @@ struct Subscribed {
     type_url: Arc<str>,
     mode: Mode,
     feed: Box<dyn Feed>,
-    /// Names that are held, with the version last accepted; empty for what was refused and is remembered nevertheless.
-    held: HashMap<Arc<str>, Version, foldhash::quality::RandomState>,
+    held: Held,
     /// Names that were asked for and not answered yet.
     wanted: BTreeSet<String>,
     /// Names that were asked for, and the resources that answered each.
@@ -117,7 +118,7 @@ impl Client {
             type_url: Arc::from(type_url),
             mode,
             feed: Box::new(feed),
-            held: HashMap::default(),
+            held: Held::default(),
             wanted: BTreeSet::new(),
             asked: BTreeMap::new(),
             is_acknowledged: false,
@@ -213,12 +214,12 @@ impl Client {
             released.remove(kept);
         }
         for resource in &released {
-            subscribed.held.remove(&**resource);
+            subscribed.held.remove(resource);
         }
         if !released.is_empty() {
-            let removed = released.iter().map(|name| &**name).collect();
+            let removed: Vec<&str> = released.iter().map(|name| &**name).collect();
             // There is nothing in it that could be refused.
-            drop(subscribed.feed.apply(Update { removed, ..Update::default() }));
+            drop(subscribed.feed.apply(Update { resources: &mut std::iter::empty(), removed: &removed }));
         }
         unsubscribe.extend(released);
         Some(DeltaDiscoveryRequest {
@@ -231,8 +232,7 @@ impl Client {
 
 impl Subscribed {
     fn first_request(&self, node: Node) -> DeltaDiscoveryRequest {
-        let mut versions: HashMap<_, _> =
-            self.held.iter().map(|(name, version)| (name.to_string(), version.to_string())).collect();
+        let mut versions: HashMap<_, _> = self.held.iter().collect();
         // Asked for and unanswered, or unknown so far: without a version the server sends whatever it has.
         let open = self.asked.iter().filter(|(_name, answers)| answers.is_empty());
         versions.extend(open.map(|(name, _answers)| (name.clone(), String::new())));
@@ -269,36 +269,24 @@ impl Subscribed {
 
     /// Hands the response to the feed and keeps books of what is held.
     fn apply(&mut self, response: Response<'_>) -> Vec<Rejected> {
-        let mut update = Update { removed: response.removed.clone(), ..Update::default() };
+        let Self { type_url, feed, held, .. } = self;
         let mut rejected = Vec::new();
-        let mut versions = Vec::with_capacity(response.resources.len());
-        update.resources.reserve_exact(response.resources.len());
-        for resource in response.resources {
-            match open(&self.type_url, &resource) {
-                Ok(encoded) => {
-                    let name = self.held.get_key_value(resource.name).map(|(name, _)| Arc::clone(name));
-                    let name = name.unwrap_or_else(|| Arc::from(resource.name));
-                    versions.push((Arc::clone(&name), Version::from(resource.version)));
-                    update.resources.push((name, encoded));
-                }
-                Err(refused) => {
-                    update.unopened.push(resource.name);
-                    rejected.push(refused);
-                }
+        held.reserve(response.resources.len());
+        let mut resources = response.resources.iter().map(|resource| match open(type_url, resource) {
+            Ok(encoded) => (held.enter(resource.name, resource.version), Some(encoded)),
+            Err(refused) => {
+                rejected.push(refused);
+                (Arc::from(resource.name), None)
             }
-        }
-        rejected.extend(self.feed.apply(update));
-        self.held.reserve(versions.len().saturating_sub(self.held.len()));
-        let refused: BTreeSet<&str> = rejected.iter().map(|refused| &*refused.name).collect();
-        // What was refused keeps the entry of its last good version, so that a removal while away is still noticed.
-        self.held.extend(versions.into_iter().filter(|(name, _)| !refused.contains(&**name)));
-        if self.feed.remembers_refused() {
-            for name in refused {
-                self.held.entry(Arc::from(name)).or_default();
-            }
+        });
+        let refused = feed.apply(Update { resources: &mut resources, removed: &response.removed });
+        held.settle(refused.iter().map(|refused| &*refused.name));
+        rejected.extend(refused);
+        if feed.remembers_refused() {
+            rejected.iter().for_each(|refused| held.remember(&refused.name));
         }
         for name in response.removed {
-            self.held.remove(name);
+            held.remove(name);
         }
         rejected
     }

@@ -1,10 +1,11 @@
 //! What arrives goes here: workloads and services into discovery, policies into the policy set.
 
+mod beside;
 mod kinds;
 
 use std::sync::Arc;
 
-use discovery::Writer;
+use discovery::{Maker, Record, Writer};
 use policy::{PolicySet, Unreadable};
 use prost::Message;
 use proto::istio::workload::Address;
@@ -16,6 +17,9 @@ use crate::convert;
 use crate::delta::{Feed, Rejected, Update};
 
 use kinds::Kinds;
+
+/// From how many resources on a second thread pays: less is done before one has started.
+const MANY: usize = 2048;
 
 /// Feeds `istio.workload.Address` into discovery.
 pub struct AddressFeed {
@@ -33,18 +37,19 @@ impl AddressFeed {
 impl Feed for AddressFeed {
     fn apply(&mut self, update: Update<'_>) -> Vec<Rejected> {
         let mut batch = self.writer.batch();
-        let mut rejected = Vec::new();
-        let mut kinds = Kinds::default();
-        batch.reserve(update.resources.len());
-        for (name, encoded) in update.resources {
-            if kinds.upsert(&mut batch, &name, encoded) {
-                continue;
-            }
-            match address(&name, encoded) {
-                Ok(convert::Address::Workload(workload)) => batch.upsert_workload(*workload),
-                Ok(convert::Address::Service(service)) => batch.upsert_service(*service),
-                Err(reason) => rejected.push(Rejected { name: name.to_string(), reason }),
-            }
+        let most = update.resources.size_hint().1.unwrap_or_default();
+        batch.reserve(most);
+        let (mut maker, mut keeper) = batch.halves();
+        let (mut kinds, mut rejected) = (Kinds::default(), Vec::new());
+        let records = update.resources.filter_map(|(name, encoded)| {
+            let record = record(&mut maker, &mut kinds, &name, encoded?);
+            record.map_err(|reason| rejected.push(Rejected { name: name.to_string(), reason })).ok()
+        });
+        let keep = |record| keeper.keep(record);
+        if most >= MANY {
+            beside::for_each(records, keep)
+        } else {
+            records.for_each(keep)
         }
         for name in update.removed {
             batch.remove(name);
@@ -72,9 +77,12 @@ impl PolicyFeed {
 
 impl Feed for PolicyFeed {
     fn apply(&mut self, update: Update<'_>) -> Vec<Rejected> {
-        let (mut rejected, mut upserts) = (Vec::new(), Vec::new());
-        let mut refused: Vec<Unreadable> = update.unopened.iter().filter_map(|name| unreadable(name, &[])).collect();
+        let (mut rejected, mut upserts, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (name, encoded) in update.resources {
+            let Some(encoded) = encoded else {
+                refused.extend(unreadable(&name, &[]));
+                continue;
+            };
             match authorization(&name, encoded) {
                 Ok(policy) => upserts.push(policy),
                 Err(reason) => {
@@ -94,6 +102,16 @@ impl Feed for PolicyFeed {
     fn remembers_refused(&self) -> bool {
         true
     }
+}
+
+fn record(maker: &mut Maker<'_>, kinds: &mut Kinds, name: &Arc<str>, encoded: &[u8]) -> Result<Record, String> {
+    if let Some(record) = kinds.record(maker, name, encoded) {
+        return Ok(record);
+    }
+    Ok(match address(name, encoded)? {
+        convert::Address::Workload(workload) => maker.workload(*workload),
+        convert::Address::Service(service) => maker.service(*service),
+    })
 }
 
 fn address(name: &str, encoded: &[u8]) -> Result<convert::Address, String> {
@@ -126,3 +144,6 @@ fn removed_key(name: &str) -> Option<NamespacedName> {
     }
     key
 }
+
+#[cfg(test)]
+mod tests;

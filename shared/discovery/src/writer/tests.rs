@@ -5,6 +5,7 @@ use std::thread;
 
 use super::*;
 use crate::fixtures::{address, endpoint, ip, key, pod, ports, service, text, world};
+use crate::index::work;
 use crate::model::{Health, PortMap};
 
 fn names(view: &View, service: &str) -> Vec<String> {
@@ -220,11 +221,11 @@ fn one_change_touches_no_more_of_a_large_mesh_than_of_a_small_one() {
         let before = view.workloads();
         let groups = || view.services().iter().map(|service| view.group(&service.key()).unwrap()).collect::<Vec<_>>();
         let groups_before = groups();
-        index::work::take();
+        work::take();
         writer.upsert_workload(endpoint("a/x-0.example", "pod-0", "10.250.0.1"));
-        let done = index::work::take();
+        let done = work::take();
         writer.upsert_service(service("a/x-0.example", "10.97.0.1"));
-        let done = (done, index::work::take());
+        let done = (done, work::take());
         let is_new = |(before, after): &(&Arc<Workload>, &Arc<Workload>)| !Arc::ptr_eq(before, after);
         assert_eq!(before.iter().zip(&view.workloads()).filter(is_new).count(), 1);
         assert_eq!(groups_before.iter().zip(groups()).filter(|(before, after)| !Arc::ptr_eq(before, after)).count(), 1);

@@ -29,13 +29,16 @@ pub(super) struct Resource<'a> {
 impl<'a> Response<'a> {
     pub(super) fn decode(encoded: &'a [u8]) -> Result<Self, Undecodable> {
         let mut response = Self::default();
+        let mut is_sorted = true;
         for field in Fields::of(encoded) {
             let field = field?;
             match field.tag {
                 2 => {
                     let encoded = field.bytes()?;
                     response.resource_bytes += encoded.len();
-                    response.resources.push(Resource::decode(encoded)?);
+                    let resource = Resource::decode(encoded)?;
+                    is_sorted &= response.resources.last().is_none_or(|last| last.name < resource.name);
+                    response.resources.push(resource);
                 }
                 4 => response.type_url = field.text()?,
                 5 => response.nonce = field.text()?,
@@ -43,7 +46,9 @@ impl<'a> Response<'a> {
                 _ => {}
             }
         }
-        keep_last_of_each_name(&mut response.resources);
+        if !is_sorted {
+            keep_last_of_each_name(&mut response.resources);
+        }
         Ok(response)
     }
 }
@@ -86,9 +91,6 @@ impl<'a> Resource<'a> {
 
 /// A name that comes twice counts once, or a good and a bad resource of one name would leave the books undecided.
 fn keep_last_of_each_name(resources: &mut Vec<Resource<'_>>) {
-    if resources.is_sorted_by(|left, right| left.name < right.name) {
-        return;
-    }
     let mut seen = HashSet::with_capacity(resources.len());
     resources.reverse();
     resources.retain(|resource| seen.insert(resource.name));

@@ -27,6 +27,7 @@ impl Feed for Recorder {
         let mut held = self.0.lock().unwrap();
         let mut rejected = Vec::new();
         for (name, encoded) in update.resources {
+            let Some(encoded) = encoded else { continue };
             if encoded == b"bad" {
                 rejected.push(Rejected { name: name.to_string(), reason: "field: is bad".to_owned() });
             } else {
@@ -34,7 +35,7 @@ impl Feed for Recorder {
             }
         }
         for name in update.removed {
-            held.remove(name);
+            held.remove(*name);
         }
         rejected
     }

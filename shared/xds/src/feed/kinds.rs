@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use discovery::{Addresses, Batch, Health, Instance, Kind, Locality};
+use discovery::{Addresses, Health, Instance, Kind, Locality, Maker, Record};
 use prost::Message;
 use proto::istio::workload as wire;
 
@@ -38,34 +38,33 @@ struct Own<'a> {
 }
 
 impl Kinds {
-    /// Adds the workload to the batch; `false` when it takes the long way.
-    pub(super) fn upsert(&mut self, batch: &mut Batch<'_>, name: &Arc<str>, encoded: &[u8]) -> bool {
-        let Some(workload) = sole_workload(encoded) else { return false };
+    /// The record of the workload; `None` when it takes the long way.
+    pub(super) fn record(&mut self, maker: &mut Maker<'_>, name: &Arc<str>, encoded: &[u8]) -> Option<Record> {
+        let workload = sole_workload(encoded)?;
         self.common.clear();
-        let Ok(Some(own)) = Own::split(workload, &mut self.common) else { return false };
+        let own = Own::split(workload, &mut self.common).ok()??;
         let health = match own.status {
             0 => Health::Healthy,
             1 => Health::Unhealthy,
-            _ => return false,
+            _ => return None,
         };
         if *own.uid != **name {
-            return false;
+            return None;
         }
-        let Some(locality) = self.locality(batch, own.locality) else { return false };
-        let Some(kind) = self.kind(batch) else { return false };
+        let locality = self.locality(maker, own.locality)?;
+        let kind = self.kind(maker)?;
         let instance = Instance {
             uid: Arc::clone(name).into(),
             name: Arc::from(own.name),
             addresses: own.addresses(),
-            node: batch.text(own.node),
+            node: maker.text(own.node),
             locality,
             health,
         };
-        batch.upsert_instance(kind, instance);
-        true
+        Some(maker.instance(kind, instance))
     }
 
-    fn kind(&mut self, batch: &mut Batch<'_>) -> Option<&Kind> {
+    fn kind(&mut self, maker: &mut Maker<'_>) -> Option<&Kind> {
         if let Some(place) = self.places.get(&*self.common) {
             return self.kinds.get(*place);
         }
@@ -73,15 +72,15 @@ impl Kinds {
         // Any uid will do: each instance has its own.
         let workload = convert::workload(wire::Workload { uid: "kind".to_owned(), ..common }).ok()?;
         self.places.insert(Box::from(&*self.common), self.kinds.len());
-        self.kinds.push(batch.kind(workload));
+        self.kinds.push(maker.kind(workload));
         self.kinds.last()
     }
 
-    fn locality(&mut self, batch: &mut Batch<'_>, encoded: &[u8]) -> Option<Arc<Locality>> {
+    fn locality(&mut self, maker: &mut Maker<'_>, encoded: &[u8]) -> Option<Arc<Locality>> {
         if let Some(locality) = self.localities.get(encoded) {
             return Some(Arc::clone(locality));
         }
-        let locality = batch.locality(convert::locality(wire::Locality::decode(encoded).ok()?));
+        let locality = maker.locality(convert::locality(wire::Locality::decode(encoded).ok()?));
         self.localities.insert(Box::from(encoded), Arc::clone(&locality));
         Some(locality)
     }
@@ -93,8 +92,12 @@ impl<'a> Own<'a> {
     /// `None` when there is something that the long way should see.
     fn split(encoded: &'a [u8], common: &mut Vec<u8>) -> Result<Option<Self>, Undecodable> {
         let mut own = Self::default();
+        // What lies between own fields is copied in one piece.
+        let (mut copied, mut end) = (0, 0);
         for field in Fields::of(encoded) {
             let field = field?;
+            let start = end;
+            end += field.encoded.len();
             match field.tag {
                 1 => own.name = field.text()?,
                 3 => match convert::ip("addresses", field.bytes()?) {
@@ -108,9 +111,12 @@ impl<'a> Own<'a> {
                 // A message in two parts is one of its own.
                 24 if !own.locality.is_empty() => return Ok(None),
                 24 => own.locality = field.bytes()?,
-                _ => common.extend_from_slice(field.encoded),
+                _ => continue,
             }
+            common.extend_from_slice(encoded.get(copied..start).unwrap_or_default());
+            copied = end;
         }
+        common.extend_from_slice(encoded.get(copied..).unwrap_or_default());
         Ok(Some(own))
     }
 

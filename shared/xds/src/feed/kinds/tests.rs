@@ -55,8 +55,8 @@ fn encoded(workload: wire::Workload) -> Vec<u8> {
 fn fed(resources: &[(&'static str, Vec<u8>)]) -> (Vec<Workload>, Vec<Rejected>) {
     let writer = Writer::new("", None);
     let view = writer.view();
-    let resources = resources.iter().map(|(name, encoded)| (Arc::from(*name), &**encoded)).collect();
-    let rejected = AddressFeed::new(writer).apply(Update { resources, ..Update::default() });
+    let mut resources = resources.iter().map(|(name, encoded)| (Arc::from(*name), Some(&**encoded)));
+    let rejected = AddressFeed::new(writer).apply(Update { resources: &mut resources, removed: &[] });
     (view.workloads().iter().map(|workload| Workload::clone(workload)).collect(), rejected)
 }
 
@@ -96,7 +96,9 @@ proptest! {
 #[test]
 fn pods_of_a_deployment_are_of_one_kind() {
     let mut writer = Writer::new("", None);
-    let (mut batch, mut kinds) = (writer.batch(), Kinds::default());
+    let mut batch = writer.batch();
+    let (mut maker, mut keeper) = batch.halves();
+    let mut kinds = Kinds::default();
     for number in 0..10_u8 {
         let pod = wire::Workload {
             uid: format!("uid-{number}"),
@@ -106,7 +108,7 @@ fn pods_of_a_deployment_are_of_one_kind() {
             namespace: "shop".to_owned(),
             ..Default::default()
         };
-        assert!(kinds.upsert(&mut batch, &Arc::from(&*pod.uid), &encoded(pod.clone())), "{number}");
+        keeper.keep(kinds.record(&mut maker, &Arc::from(&*pod.uid), &encoded(pod.clone())).unwrap());
     }
     assert_eq!((kinds.kinds.len(), kinds.localities.len()), (1, 1));
     drop(batch);
