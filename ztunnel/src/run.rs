@@ -48,6 +48,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub async fn run(config: config::Ztunnel, logging: &Logging, trigger: Trigger) -> Result<(), ZtunnelError> {
     let drain = trigger.watch();
     announce(&config);
+    crate::certificates::prepare();
     let config = Arc::new(config);
     let registry = Registry::new();
     set_build(&registry, "ztunnel", &build_tag(&config));
