@@ -20,6 +20,8 @@ pub(crate) const WORKLOADS_PER_SERVICE: usize = 10;
 /// The mesh, as it is served.
 pub(crate) struct Mesh {
     server: Server,
+    /// Kept: what is given back to the allocator is put in order by whoever allocates next, within the measured time.
+    _first: DeltaDiscoveryResponse,
 }
 
 impl Mesh {
@@ -31,7 +33,8 @@ impl Mesh {
         });
         let workloads = (0..workloads).map(|index| resource(uid(index), workload(index, 0)));
         let listener = TcpListener::bind(ADDRESS).await?;
-        Ok(Self { server: Server::start(listener, &response("first", services.chain(workloads).collect())) })
+        let first = response("first", services.chain(workloads).collect());
+        Ok(Self { server: Server::start(listener, &first), _first: first })
     }
 
     /// Gives a workload another address; the time until the client has said that it uses it.
