@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+/// The unit in which the kernel tells of time (`USER_HZ`, 100 everywhere).
+const TICK: Duration = Duration::from_millis(10);
+
 /// Resident memory of a process in KiB.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -11,12 +14,11 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
     line.trim().trim_end_matches(" kB").trim().parse().context("VmRSS is no number")
 }
 
-/// How long the threads of a process have run so far.
+/// How long a process has run so far, with the threads that have ended since.
 pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
-    let mut time = Duration::ZERO;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let counters = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        time += Duration::from_nanos(counters.split(' ').next().context("no time")?.parse()?);
-    }
-    Ok(time)
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the name, which may hold spaces; times in user space and in the kernel are the 14th and 15th field.
+    let (_, fields) = status.rsplit_once(')').context("no name")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(TICK * u32::try_from(ticks)?)
 }
