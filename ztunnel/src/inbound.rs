@@ -71,7 +71,10 @@ async fn handshake(
     let accepted = timeout(HANDSHAKE_DEADLINE, tls::accept(stream, &certificate)).await;
     let (stream, peer) = accepted.map_err(|_elapsed| ConnectionError::Timeout("the TLS handshake"))??;
     let identity = peer.identity.clone();
-    let handshake = Handshake { at: SystemTime::now(), key_exchange: stream.negotiated().key_exchange };
+    let agreed = stream.negotiated();
+    lane.shared.handshakes.succeeded(Reporter::Destination, agreed.is_resumed);
+    let (key_exchange, is_resumed) = (agreed.key_exchange, agreed.is_resumed);
+    let handshake = Handshake { at: SystemTime::now(), key_exchange, is_resumed };
     let stream = lane.shared.revocations.admit(stream, peer, Reporter::Destination)?;
     let server = hbone::server::handshake(stream, &lane.shared.settings.hbone).await?;
     Ok((server, identity, handshake))

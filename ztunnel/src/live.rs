@@ -59,6 +59,8 @@ pub(crate) struct Handshake {
     pub(crate) at: SystemTime,
     /// The key exchange, such as `X25519MLKEM768`.
     pub(crate) key_exchange: String,
+    /// Whether it went on with an earlier session.
+    pub(crate) is_resumed: bool,
 }
 
 /// How a connection travels.

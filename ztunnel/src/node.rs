@@ -10,7 +10,7 @@ use discovery::View;
 use drain::{Task, Watch};
 use identity::CertificateStore;
 use policy::PolicySet;
-use telemetry::metrics::{ManagerMetrics, register_process, register_runtime};
+use telemetry::metrics::{HandshakeMetrics, ManagerMetrics, register_process, register_runtime};
 use telemetry::{AccessLog, Registry, TrafficMetrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -104,6 +104,7 @@ impl Node {
             names: Names::new(config.in_pod.ipv6, &registry),
             residents: Residents::default(),
             lookups: Lookups::new(&config, name_servers, &registry),
+            handshakes: HandshakeMetrics::new(&registry),
             revocations: Arc::new(Revocations::new(config.revocation_lists.clone(), &registry)),
             source_warnings: Seldom::default(),
         });

@@ -1,6 +1,7 @@
 //! Peers whose certificates are revoked: turned away when they come, and cut off when they are there already.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use futures::task::AtomicWaker;
 use telemetry::Registry;
 use telemetry::metrics::RevocationMetrics;
 use telemetry::traffic::Reporter;
-use tls::{Peer, RevocationLists};
+use tls::{Peer, Place, RevocationLists};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 use types::Identity;
@@ -45,6 +46,8 @@ pub(crate) struct Revocations {
 #[derive(Default)]
 struct State {
     content: Vec<u8>,
+    /// How often lists were taken.
+    generation: u64,
     lists: Arc<RevocationLists>,
     ties: Vec<Weak<Tie>>,
     /// How many ties there may be before ended ones are looked for.
@@ -99,6 +102,12 @@ impl Revocations {
         }
     }
 
+    /// A server under the lists that count now: sessions with it end with them.
+    pub(crate) fn place(&self, address: SocketAddr) -> Place {
+        let revocations = if self.path.is_some() { self.lock().generation } else { 0 };
+        Place { address, revocations }
+    }
+
     /// Follows the file for ever.
     pub(crate) async fn follow(self: Arc<Self>) {
         let Some(path) = self.path.clone() else { return };
@@ -135,6 +144,7 @@ impl Revocations {
         tracing::info!(path = %path.display(), lists = lists.len(), "revocation lists were read");
         let mut state = self.lock();
         (state.content, state.lists) = (content, Arc::clone(&lists));
+        state.generation += 1;
         state.sweep();
         let ties: Vec<Arc<Tie>> = state.ties.iter().filter_map(Weak::upgrade).collect();
         drop(state);

@@ -8,6 +8,7 @@ use discovery::View;
 use identity::CertificateStore;
 use policy::PolicySet;
 use telemetry::AccessLog;
+use telemetry::metrics::HandshakeMetrics;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) residents: Residents,
     pub(crate) lookups: Lookups,
     pub(crate) revocations: Arc<Revocations>,
+    pub(crate) handshakes: HandshakeMetrics,
     /// Warnings about source addresses that cannot be kept.
     pub(crate) source_warnings: Seldom,
 }

@@ -100,8 +100,12 @@ async fn dial(lane: &Lane, key: &PoolKey) -> Result<Tied<MeshStream<TcpStream>>,
     let deadline = Instant::now() + lane.shared.settings.hbone.dial_timeout;
     let certificate = lane.shared.certificates.certificate(&key.source).await.map_err(DialError::tls)?;
     let stream = connect::tunnel(lane, key.destination, deadline).await.map_err(DialError::connect)?;
-    let (stream, peer) = tls::connect_to_write(stream, &certificate, &key.expected).await.map_err(DialError::tls)?;
-    tracing::debug!(destination = %key.destination, identity = %peer.identity, "HBONE connection established");
+    let place = lane.shared.revocations.place(key.destination);
+    let (stream, peer) =
+        tls::connect_to_write(stream, &certificate, &key.expected, Some(place)).await.map_err(DialError::tls)?;
+    let is_resumed = stream.is_resumed();
+    tracing::debug!(destination = %key.destination, identity = %peer.identity, is_resumed, "HBONE connection established");
+    lane.shared.handshakes.succeeded(Reporter::Source, is_resumed);
     lane.shared.revocations.admit(stream, peer, Reporter::Source).map_err(DialError::tls)
 }
 
@@ -118,7 +122,8 @@ pub(crate) async fn crossing(
     let server = Server { destination: crossing.destination, expected: &crossing.expected };
     let outer = shared(lane, client, server, &request, deadline).await?;
     request.network = Some(lane.shared.view.network().to_string());
-    let inner = inner(lane, client, crossing.remote.expected(), (outer, &request));
+    // The future of a handshake is large, and the connections that need none shall not carry it.
+    let inner = Box::pin(inner(lane, client, (crossing.destination, crossing.remote.expected()), (outer, &request)));
     let inner = timeout_at(deadline, inner).await;
     let inner = inner.unwrap_or(Err(HboneError::Timeout("the tunnel behind the network gateway")));
     inner.map_err(|error| ConnectionError::BehindGateway(Box::new(ConnectionError::from_tunnel(error))))
@@ -128,12 +133,15 @@ pub(crate) async fn crossing(
 async fn inner(
     lane: &Lane,
     client: &Client<'_>,
-    expected: &[Identity],
+    (gateway, expected): (SocketAddr, &[Identity]),
     (outer, request): (hbone::Stream, &Connect),
 ) -> Result<Crossed, HboneError> {
+    let place = lane.shared.revocations.place(gateway);
     let certificate = lane.shared.certificates.certificate(&client.workload.identity()).await;
     let certificate = certificate.map_err(DialError::tls)?;
-    let (stream, peer) = tls::connect_to_write(outer, &certificate, expected).await.map_err(DialError::tls)?;
+    let (stream, peer) =
+        tls::connect_to_write(outer, &certificate, expected, Some(place)).await.map_err(DialError::tls)?;
+    lane.shared.handshakes.succeeded(Reporter::Source, stream.is_resumed());
     let identity = peer.identity.clone();
     let stream = lane.shared.revocations.admit(stream, peer, Reporter::Source).map_err(DialError::tls)?;
     let (connection, inside) = handshake(stream, &lane.shared.settings.hbone).await?;

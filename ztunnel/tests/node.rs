@@ -38,6 +38,9 @@ mod revocation;
 #[path = "node/same_node.rs"]
 mod same_node;
 #[cfg(test)]
+#[path = "node/sessions.rs"]
+mod sessions;
+#[cfg(test)]
 #[path = "node/socks.rs"]
 mod socks;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod exposition;
 mod families;
+mod handshakes;
 mod lookups;
 mod names;
 mod revocation;
@@ -13,6 +14,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 pub use exposition::Format;
 pub use families::{ManagerMetrics, XdsMetrics, register_process, register_runtime, set_build};
+pub use handshakes::HandshakeMetrics;
 pub use lookups::{LookupLabels, LookupMetrics};
 pub use names::NameMetrics;
 pub use revocation::RevocationMetrics;

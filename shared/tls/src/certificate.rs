@@ -4,17 +4,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, TicketRequest};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use types::Identity;
 
 use crate::mesh::Trust;
+use crate::session::{Places, Tickets};
 use crate::verify::{ClientVerifier, ServerVerifier};
-use crate::x509::{self, CertificateDetails};
-use crate::{KeyExchange, Refusal, TlsError, provider};
+use crate::x509::{self, CertificateDetails, Leaf, Validity};
+use crate::{KeyExchange, Place, TlsError, provider};
 
 /// Even a certificate that was nearly over when it came is not asked for more often than this.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
@@ -24,8 +26,9 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 /// `Debug` shows who and until when, never the key.
 pub struct WorkloadCertificate {
     identity: Identity,
-    not_before: SystemTime,
-    not_after: SystemTime,
+    validity: Validity,
+    /// Servers to which it may come back.
+    places: Places,
     /// Leaf first, without the root.
     chain: Vec<CertificateDer<'static>>,
     roots: Vec<CertificateDer<'static>>,
@@ -55,14 +58,13 @@ impl WorkloadCertificate {
         key_exchange: KeyExchange,
     ) -> Result<Self, TlsError> {
         let leaf = chain.first().ok_or_else(|| TlsError::Response("no certificate".to_owned()))?;
-        let identity = x509::identity(leaf)?;
-        let (not_before, not_after) = x509::validity(&x509::parse(leaf)?)?;
+        let Leaf { identity, validity } = Leaf::parse(leaf)?;
         let trust = Arc::new(root_store(&roots)?);
         let crypto = provider::mesh(key_exchange);
         let own = CertifiedKey::from_der(chain.clone(), key, &crypto).map_err(TlsError::Configuration)?;
         let own = Arc::new(SingleCertAndKey::from(own));
 
-        let nobody = ServerVerifier::new(Arc::clone(&trust), &crypto, Vec::new());
+        let nobody = ServerVerifier::new(Arc::clone(&trust), &crypto, Vec::new(), validity);
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&crypto))
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Configuration)?
@@ -75,21 +77,24 @@ impl WorkloadCertificate {
         // Records are sealed and opened by `mesh::record`.
         client.enable_secret_extraction = true;
 
-        let verifier = ClientVerifier::new(Arc::clone(&trust), &crypto, identity.trust_domain.clone())?;
+        let verifier = ClientVerifier::new(Arc::clone(&trust), &crypto, identity.trust_domain.clone(), validity)?;
         let mut server = ServerConfig::builder_with_provider(crypto)
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Configuration)?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(own);
         server.alpn_protocols = vec![provider::H2.to_vec()];
-        // A ticket would let a peer come back after its certificate expired, and mesh clients do not resume.
+        // Tickets are for those who ask for them (RFC 9149); to others they would be a kilobyte that nobody wants.
         server.send_tls13_tickets = 0;
+        server.max_tls13_tickets = 1;
+        server.ticketer = Arc::new(Tickets::default());
+        server.session_storage = Arc::new(NoServerSessionStorage {});
         server.enable_secret_extraction = true;
 
         Ok(Self {
             identity,
-            not_before,
-            not_after,
+            validity,
+            places: Places::default(),
             chain,
             roots,
             trust,
@@ -107,25 +112,25 @@ impl WorkloadCertificate {
     /// From when it is valid; authorities back-date it by minutes.
     #[must_use]
     pub fn not_before(&self) -> SystemTime {
-        self.not_before
+        self.validity.0
     }
 
     /// Until when it is valid.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
-        self.not_after
+        self.validity.1
     }
 
     /// Whether a peer with a right clock would accept it.
     #[must_use]
     pub fn is_valid_at(&self, now: SystemTime) -> bool {
-        self.not_before <= now && now < self.not_after
+        self.not_before() <= now && now < self.not_after()
     }
 
     /// When to ask for the next one: after half of the validity that remained at receipt, never sooner than 1 s.
     #[must_use]
     pub fn refresh_at(&self, received_at: SystemTime) -> SystemTime {
-        let remaining = self.not_after.duration_since(received_at).unwrap_or_default();
+        let remaining = self.not_after().duration_since(received_at).unwrap_or_default();
         received_at + (remaining / 2).max(SHORTEST_REFRESH)
     }
 
@@ -142,12 +147,25 @@ impl WorkloadCertificate {
         self.roots.iter().filter_map(|der| CertificateDetails::from_der(der).ok()).collect()
     }
 
-    /// A client configuration that accepts servers with one of the identities.
-    ///
+    /// A client configuration that accepts servers with one of the identities, and comes back to them if they have a
+    /// place.
+    pub(crate) fn client_config(&self, expected: &[Identity], place: Option<Place>) -> Arc<ClientConfig> {
+        match place {
+            None => Arc::new(self.expecting(expected)),
+            Some(place) => self.places.config(place, expected, |sessions| {
+                let mut config = self.expecting(expected);
+                config.resumption = Resumption::store(Arc::clone(sessions) as _);
+                config.send_ticket_request = Some(TicketRequest { new_session_count: 1, resumption_count: 1 });
+                config
+            }),
+        }
+    }
+
     /// All it costs is a shallow copy: everything of weight is shared.
-    pub(crate) fn client_config(&self, expected: &[Identity]) -> ClientConfig {
+    fn expecting(&self, expected: &[Identity]) -> ClientConfig {
         let mut config = ClientConfig::clone(&self.client);
-        let verifier = ServerVerifier::new(Arc::clone(&self.trust), self.client.crypto_provider(), expected.to_vec());
+        let crypto = self.client.crypto_provider();
+        let verifier = ServerVerifier::new(Arc::clone(&self.trust), crypto, expected.to_vec(), self.validity);
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
         config
     }
@@ -167,8 +185,8 @@ impl fmt::Debug for WorkloadCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkloadCertificate")
             .field("identity", &self.identity)
-            .field("not_before", &self.not_before)
-            .field("not_after", &self.not_after)
+            .field("not_before", &self.not_before())
+            .field("not_after", &self.not_after())
             .finish_non_exhaustive()
     }
 }
@@ -182,9 +200,4 @@ fn root_store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsErr
         return Err(TlsError::Response("no root certificate".to_owned()));
     }
     Ok(store)
-}
-
-/// What the leaf says, for callers that hold DER only.
-pub(crate) fn leaf_identity(chain: &[CertificateDer<'_>]) -> Result<Identity, Refusal> {
-    x509::identity(chain.first().ok_or(Refusal::NoCertificate)?)
 }

@@ -1,6 +1,6 @@
 //! What a handshake led to.
 
-use rustls::CommonState;
+use rustls::{CommonState, HandshakeKind};
 
 /// What two peers agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Negotiated {
     pub key_exchange: String,
     /// The application protocol, such as `h2`; empty when none was negotiated.
     pub alpn: String,
+    /// Whether it went on with an earlier session: without certificates, which were shown then.
+    pub is_resumed: bool,
 }
 
 impl Negotiated {
@@ -31,6 +33,7 @@ impl Negotiated {
                 .alpn_protocol()
                 .map(|protocol| String::from_utf8_lossy(protocol).into_owned())
                 .unwrap_or_default(),
+            is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 }

@@ -13,7 +13,9 @@ use rustls::{
 };
 use types::{Identity, TrustDomain};
 
-use crate::{Refusal, TlsError, x509};
+use crate::session::{self, Proof};
+use crate::x509::{self, Leaf, Validity};
+use crate::{Refusal, TlsError};
 
 /// The client's view: the server must be one of those that were dialled.
 #[derive(Debug)]
@@ -22,11 +24,18 @@ pub(crate) struct ServerVerifier {
     algorithms: WebPkiSupportedAlgorithms,
     /// Nobody is accepted when empty.
     expected: Vec<Identity>,
+    /// When the own certificate is valid.
+    own: Validity,
 }
 
 impl ServerVerifier {
-    pub(crate) fn new(roots: Arc<RootCertStore>, crypto: &CryptoProvider, expected: Vec<Identity>) -> Self {
-        Self { roots, algorithms: crypto.signature_verification_algorithms, expected }
+    pub(crate) fn new(
+        roots: Arc<RootCertStore>,
+        crypto: &CryptoProvider,
+        expected: Vec<Identity>,
+        own: Validity,
+    ) -> Self {
+        Self { roots, algorithms: crypto.signature_verification_algorithms, expected, own }
     }
 }
 
@@ -42,11 +51,10 @@ impl ServerCertVerifier for ServerVerifier {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.algorithms.all)
             .map_err(namesake)?;
-        let found = x509::identity(end_entity).map_err(Refusal::into_rustls)?;
-        if self.expected.contains(&found) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(Refusal::IdentityMismatch { expected: self.expected.clone(), found }.into_rustls())
+        let leaf = Leaf::parse(end_entity).map_err(Refusal::into_rustls)?;
+        is_expected(&leaf.identity, &self.expected).map_err(Refusal::into_rustls)?;
+        note(leaf.validity, intermediates, self.own, now)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -77,6 +85,8 @@ impl ServerCertVerifier for ServerVerifier {
 pub(crate) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     trust_domain: TrustDomain,
+    /// When the own certificate is valid.
+    own: Validity,
 }
 
 impl ClientVerifier {
@@ -84,13 +94,14 @@ impl ClientVerifier {
         roots: Arc<RootCertStore>,
         crypto: &Arc<CryptoProvider>,
         trust_domain: TrustDomain,
+        own: Validity,
     ) -> Result<Self, TlsError> {
         // Without hints the client shows what it has; hints would only make a rotation of roots harder.
         let chain = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(crypto))
             .clear_root_hint_subjects()
             .build()
             .map_err(|error| TlsError::malformed("root certificate", error))?;
-        Ok(Self { chain, trust_domain })
+        Ok(Self { chain, trust_domain, own })
     }
 }
 
@@ -106,11 +117,10 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now).map_err(namesake)?;
-        let found = x509::identity(end_entity).map_err(Refusal::into_rustls)?;
-        if found.trust_domain == self.trust_domain {
-            return Ok(verified);
-        }
-        Err(Refusal::OtherTrustDomain { expected: self.trust_domain.clone(), found }.into_rustls())
+        let leaf = Leaf::parse(end_entity).map_err(Refusal::into_rustls)?;
+        is_of(&leaf.identity, &self.trust_domain).map_err(Refusal::into_rustls)?;
+        note(leaf.validity, intermediates, self.own, now)?;
+        Ok(verified)
     }
 
     fn verify_tls12_signature(
@@ -134,6 +144,32 @@ impl ClientCertVerifier for ClientVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
     }
+}
+
+/// Whether a server is one of those that were dialled.
+pub(crate) fn is_expected(found: &Identity, expected: &[Identity]) -> Result<(), Refusal> {
+    if expected.contains(found) {
+        return Ok(());
+    }
+    Err(Refusal::IdentityMismatch { expected: expected.to_vec(), found: found.clone() })
+}
+
+/// Whether a client is of the own trust domain.
+pub(crate) fn is_of(found: &Identity, trust_domain: &TrustDomain) -> Result<(), Refusal> {
+    if found.trust_domain == *trust_domain {
+        return Ok(());
+    }
+    Err(Refusal::OtherTrustDomain { expected: trust_domain.clone(), found: found.clone() })
+}
+
+/// Remembers for how long the certificates of both ends prove what they have proven now.
+fn note(leaf: Validity, intermediates: &[CertificateDer<'_>], own: Validity, now: UnixTime) -> Result<(), Error> {
+    let mut validities = vec![leaf, own];
+    for intermediate in intermediates {
+        validities.push(x509::validity_of(intermediate).map_err(Refusal::into_rustls)?);
+    }
+    session::note(Proof::given(now, validities));
+    Ok(())
 }
 
 /// A root of the same name but with another key is another root: two meshes of one trust domain have such roots.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use types::Identity;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -66,7 +66,47 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
 }
 
 /// `notBefore` and `notAfter`.
-pub(crate) fn validity(certificate: &X509Certificate<'_>) -> Result<(SystemTime, SystemTime), TlsError> {
+pub(crate) type Validity = (SystemTime, SystemTime);
+
+/// What the mesh reads in the certificate of a workload.
+pub(crate) struct Leaf {
+    /// The one workload identity that it proves.
+    pub(crate) identity: Identity,
+    pub(crate) validity: Validity,
+}
+
+impl Leaf {
+    /// Reads a certificate.
+    ///
+    /// One with no identity or with several is refused: [SPIFFE](https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md#2-spiffe-id)
+    /// allows exactly one.
+    pub(crate) fn parse(der: &CertificateDer<'_>) -> Result<Self, Refusal> {
+        let parsed = parse(der).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let validity = validity(&parsed).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        Ok(Self { identity: identity(&parsed)?, validity })
+    }
+}
+
+/// Whether a moment lies within a certificate's validity.
+pub(crate) fn check_time((not_before, not_after): Validity, now: UnixTime) -> Result<(), Refusal> {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+    if let Ok(ahead) = not_before.duration_since(now)
+        && !ahead.is_zero()
+    {
+        return Err(Refusal::NotYetValid { ahead });
+    }
+    match now.duration_since(not_after) {
+        Ok(ago) if !ago.is_zero() => Err(Refusal::Expired { ago }),
+        _ => Ok(()),
+    }
+}
+
+/// When a certificate is valid.
+pub(crate) fn validity_of(der: &CertificateDer<'_>) -> Result<Validity, Refusal> {
+    parse(der).and_then(|parsed| validity(&parsed)).map_err(|error| Refusal::Invalid(error.to_string()))
+}
+
+pub(crate) fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, TlsError> {
     let moment = |seconds: i64| {
         // Before 1970 is long past, whatever the exact year.
         let since_epoch = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
@@ -78,13 +118,8 @@ pub(crate) fn validity(certificate: &X509Certificate<'_>) -> Result<(SystemTime,
         .ok_or_else(|| TlsError::malformed("certificate", "validity out of range"))
 }
 
-/// The one workload identity that a certificate proves.
-///
-/// A certificate with none or several is refused: [SPIFFE](https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md#2-spiffe-id)
-/// allows exactly one.
-pub(crate) fn identity(der: &CertificateDer<'_>) -> Result<Identity, Refusal> {
-    let parsed = parse(der).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    let mut names = uri_names(&parsed)?;
+fn identity(certificate: &X509Certificate<'_>) -> Result<Identity, Refusal> {
+    let mut names = uri_names(certificate)?;
     names.retain(|name| is_spiffe(name));
     match names.as_slice() {
         [] => Err(Refusal::NoSpiffeName),

@@ -25,5 +25,8 @@ mod records;
 #[path = "tls/revocation.rs"]
 mod revocation;
 #[cfg(test)]
+#[path = "tls/sessions.rs"]
+mod sessions;
+#[cfg(test)]
 #[path = "tls/support.rs"]
 mod support;

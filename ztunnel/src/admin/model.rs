@@ -388,6 +388,7 @@ pub(super) struct Connection {
 struct Handshake {
     time: String,
     key_exchange: String,
+    resumed: bool,
 }
 
 impl Connection {
@@ -407,6 +408,7 @@ impl Connection {
             handshake: path.handshake.as_ref().map(|handshake| Handshake {
                 time: rfc3339(handshake.at),
                 key_exchange: handshake.key_exchange.clone(),
+                resumed: handshake.is_resumed,
             }),
         })
     }

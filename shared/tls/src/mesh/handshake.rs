@@ -12,6 +12,7 @@ use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::record::{Opener, Sealer};
 use crate::TlsError;
+use crate::session::{self, Proof};
 
 /// Room for what most peers say at a time; it grows for others, up to [`Buffer::SIZE`]. Whoever opens many connections
 /// and says little shall not cost much.
@@ -42,6 +43,16 @@ impl Keys {
 
     pub(super) fn next_opener(&mut self) -> Result<Opener, Error> {
         Opener::new(self.next(KernelConnection::update_rx_secret, KernelConnection::update_rx_secret)?)
+    }
+
+    /// Keeps what a server gave to come back with; `proof` is that of its certificates.
+    pub(super) fn keep_session(&mut self, ticket: &[u8], proof: Proof) -> Result<(), Error> {
+        match self {
+            Self::Client(connection) => {
+                session::with(&mut Some(proof), || connection.handle_new_session_ticket(ticket))
+            }
+            Self::Server(_) => Ok(()),
+        }
     }
 
     fn next<T>(
@@ -91,6 +102,8 @@ impl Side for UnbufferedServerConnection {
 /// A handshake under way.
 pub(super) struct Handshake<C> {
     connection: C,
+    /// For how long the peer's certificates count, once it has shown them or comes back.
+    proof: Option<Proof>,
     buffer: Vec<u8>,
     /// What was received and not yet used lies in `start..end`.
     start: usize,
@@ -108,6 +121,7 @@ pub(super) struct Established {
     pub(super) incoming: Incoming,
     pub(super) outgoing: Outgoing,
     pub(super) keys: Keys,
+    pub(super) proof: Option<Proof>,
     /// The peer has said `close_notify` already.
     pub(super) has_ended: bool,
 }
@@ -121,9 +135,10 @@ enum Step {
 }
 
 impl<C: Side> Handshake<C> {
-    pub(super) fn new(connection: C) -> Self {
+    pub(super) fn new(connection: C, proof: Option<Proof>) -> Self {
         Self {
             connection,
+            proof,
             buffer: Vec::new(),
             start: 0,
             end: 0,
@@ -168,12 +183,13 @@ impl<C: Side> Handshake<C> {
         let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
         let said = self.flight.get(..self.filled).unwrap_or_default();
         let (incoming, outgoing) = (Incoming::new(opener, &self.plain, rest), Outgoing::new(sealer, said));
-        Ok(Established { incoming, outgoing, keys, has_ended: self.has_ended })
+        Ok(Established { incoming, outgoing, keys, proof: self.proof, has_ended: self.has_ended })
     }
 
     fn step(&mut self) -> Result<Step, Error> {
         let received = self.buffer.get_mut(self.start..self.end).unwrap_or_default();
-        let UnbufferedStatus { discard, state } = self.connection.process(received);
+        let connection = &mut self.connection;
+        let UnbufferedStatus { discard, state } = session::with(&mut self.proof, || connection.process(received));
         self.start += discard;
         let step = match state? {
             ConnectionState::EncodeTlsData(mut message) => {

@@ -1,6 +1,7 @@
 //! An established mesh connection as a byte stream.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,6 +14,7 @@ use super::Negotiated;
 use super::handshake::{Established, Keys};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
+use crate::session::Proof;
 
 /// The longest message that a peer may spread over several records, in bytes: a session ticket of the largest size.
 const LONGEST_MESSAGE: usize = 66 << 10;
@@ -32,6 +34,8 @@ pub struct MeshStream<S> {
     incoming: Incoming,
     outgoing: Outgoing,
     keys: Keys,
+    /// That of a server to which the client may come back.
+    proof: Option<Proof>,
     negotiated: Negotiated,
     /// A message of the peer's that is not complete.
     message: Vec<u8>,
@@ -53,12 +57,13 @@ enum Reading {
 
 impl<S> MeshStream<S> {
     pub(super) fn new(transport: S, established: Established, negotiated: Negotiated) -> Self {
-        let Established { incoming, outgoing, keys, has_ended } = established;
+        let Established { incoming, outgoing, keys, proof, has_ended } = established;
         Self {
             transport,
             incoming,
             outgoing,
             keys,
+            proof,
             negotiated,
             message: Vec::new(),
             reading: if has_ended { Reading::Ended } else { Reading::Open },
@@ -67,10 +72,21 @@ impl<S> MeshStream<S> {
         }
     }
 
+    /// Whether the handshake went on with an earlier session.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.negotiated.is_resumed
+    }
+
     /// What the handshake agreed on.
     #[must_use]
     pub fn negotiated(&self) -> Negotiated {
         self.negotiated.clone()
+    }
+
+    /// The client will not come back to this server.
+    pub(super) fn forget_sessions(&mut self) {
+        self.proof = None;
     }
 
     /// Deals with whole records until there is plaintext to read, the peer has ended or more must be received.
@@ -104,7 +120,7 @@ impl<S> MeshStream<S> {
         Ok(())
     }
 
-    /// Deals with what a peer may say after the handshake: new keys, and tickets that nobody wants.
+    /// Deals with what a peer may say after the handshake: new keys, and sessions to come back with.
     fn messages(&mut self) -> Result<(), Error> {
         while let Some(&[kind, a, b, c]) = self.message.first_chunk::<4>() {
             let length = 4 + u32::from_be_bytes([0, a, b, c]) as usize;
@@ -123,7 +139,11 @@ impl<S> MeshStream<S> {
                     self.incoming.rekey(self.keys.next_opener()?);
                     self.owes_key |= is_asked == 1;
                 }
-                (HandshakeType::NewSessionTicket, Keys::Client(_)) => {}
+                (HandshakeType::NewSessionTicket, Keys::Client(_)) => {
+                    if let (Some(proof), Some(ticket)) = (self.proof, self.message.get(4..length)) {
+                        self.keys.keep_session(ticket, proof)?;
+                    }
+                }
                 _ => return Err(Error::InvalidMessage(InvalidMessage::UnexpectedMessage("after the handshake"))),
             }
             self.message.drain(..length);
@@ -166,6 +186,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MeshStream<S> {
             let _ = self.outgoing.poll_send(cx, &mut self.transport);
         }
         io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+
+    /// Turns down a peer whose handshake is over; a peer that takes nothing is not waited for.
+    pub(super) async fn refuse(&mut self) {
+        self.alert(AlertDescription::CertificateUnknown);
+        poll_fn(|cx| {
+            let _ = self.outgoing.poll_send(cx, &mut self.transport);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

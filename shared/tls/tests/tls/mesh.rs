@@ -48,7 +48,7 @@ async fn the_last_message_of_a_client_that_writes_leaves_with_what_it_writes() {
     // What each side says is carried over by hand, piece by piece.
     let (near, mut tap) = duplex(1 << 16);
     let expected = [identity(CART)];
-    let dial = tokio::spawn(async move { tls::connect_to_write(near, &client, &expected).await.unwrap() });
+    let dial = tokio::spawn(async move { tls::connect_to_write(near, &client, &expected, None).await.unwrap() });
     let (far, mut other) = duplex(1 << 16);
     let accept = tokio::spawn(async move { tls::accept(far, &server).await.unwrap() });
     let mut space = vec![0; 1 << 16];
@@ -86,6 +86,7 @@ async fn two_workloads_learn_each_others_identity() {
         cipher_suite: "TLS13_AES_128_GCM_SHA256".into(),
         key_exchange: "X25519MLKEM768".into(),
         alpn: "h2".into(),
+        is_resumed: false,
     };
     assert_eq!((near.negotiated(), far.negotiated()), (agreed.clone(), agreed));
 

@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tls::{Authority, CertificateRequest, Refusal, TlsError, WorkloadCertificate};
+use tls::{Authority, CertificateRequest, Place, Refusal, TlsError, WorkloadCertificate};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
@@ -221,6 +221,30 @@ async fn an_openssl_server_is_dialled_and_believed() {
     };
     let (peer, reversed) = timeout(DEADLINE, exchange).await.unwrap();
     assert_eq!((peer, &reversed), (identity(CART), b"ereht revo\n"));
+}
+
+#[tokio::test]
+async fn an_openssl_server_is_come_back_to_with_the_sessions_that_it_gives() {
+    let Some(world) = World::new().await else { return };
+    let client = world.issue(FRONTEND);
+    world.issue(CART);
+    let (_server, port) = openssl_server(&world).await;
+    let place = Place { address: ([127, 0, 0, 1], port).into(), revocations: 0 };
+    for is_known in [false, true, true] {
+        let exchange = async {
+            let stream = TcpStream::connect(place.address).await.unwrap();
+            let expected = [identity(CART)];
+            let (mut stream, peer) = tls::connect_to_write(stream, &client, &expected, Some(place)).await.unwrap();
+            stream.write_all(b"over there\n").await.unwrap();
+            stream.flush().await.unwrap();
+            let mut reversed = [0; 11];
+            stream.read_exact(&mut reversed).await.unwrap();
+            stream.shutdown().await.unwrap();
+            (peer.identity, reversed, stream.is_resumed())
+        };
+        let (peer, reversed, is_resumed) = timeout(DEADLINE, exchange).await.unwrap();
+        assert_eq!((peer, &reversed, is_resumed), (identity(CART), b"ereht revo\n", is_known));
+    }
 }
 
 #[tokio::test]
