@@ -11,6 +11,7 @@ use telemetry::Direction;
 use telemetry::traffic::{ConnectionLabels, Reporter, Security};
 use tls::MeshStream;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use types::Identity;
 
@@ -82,7 +83,7 @@ async fn handshake(
 
 /// Moves the frames of the connection and starts a task for each stream, until the connection is over.
 async fn serve_streams(lane: &Arc<Lane>, mut server: Server<Tied<MeshStream<TcpStream>>>, tunnel: &Arc<Tunnel>) {
-    let mut is_draining = false;
+    let (mut is_draining, mut has_begun) = (false, false);
     let mut farewell = pin!(farewell(lane));
     loop {
         let next = tokio::select! {
@@ -104,6 +105,10 @@ async fn serve_streams(lane: &Arc<Lane>, mut server: Server<Tied<MeshStream<TcpS
         match next {
             Some(Ok(Incoming::Request(request))) => {
                 drop(tokio::spawn(serve_stream(Arc::clone(lane), Arc::clone(tunnel), Box::new(request))));
+                if !std::mem::replace(&mut has_begun, true) {
+                    // An application of this pod takes a connection at once: the answer leaves with our greeting.
+                    yield_now().await;
+                }
             }
             Some(Ok(Incoming::Refused(refusal))) => {
                 let access = &lane.shared.access;

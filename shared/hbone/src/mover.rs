@@ -51,7 +51,7 @@ impl<T: Transport> Mover<T> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Http2Error>> {
         loop {
             let is_read = self.poll_receive(cx);
-            let sent = if self.is_broken { Poll::Ready(Ok(())) } else { self.poll_send(cx) };
+            let sent = if self.is_broken { Poll::Ready(Ok(())) } else { self.poll_most(cx) };
             if let Err(error) = ready!(sent) {
                 self.break_off(Some(error));
             }
@@ -78,7 +78,7 @@ impl<T: Transport> Mover<T> {
     }
 
     /// Reads until there is no more to read, or no more is wanted; whether more was wanted to the end.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> bool {
         loop {
             if self.is_broken || !self.shared.lock().wants_input() {
                 return false;
@@ -108,9 +108,20 @@ impl<T: Transport> Mover<T> {
         Poll::Ready(Ok(length))
     }
 
+    /// Writes all there is, and flushes it unless it was the last: that leaves with the farewell of the transport, in one
+    /// piece.
+    fn poll_most(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write(cx))?;
+        if self.shared.lock().outcome().is_some() { Poll::Ready(Ok(())) } else { self.poll_flush(cx) }
+    }
+
     /// Writes all there is, and flushes.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write(cx))?;
+        self.poll_flush(cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_flushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.is_flushed = true;

@@ -30,6 +30,8 @@ use crate::{HboneError, Parameters, Refusal};
 pub struct Server<T> {
     mover: Mover<T>,
     heartbeat: Heartbeat,
+    /// The first look at what the client wants is over.
+    has_begun: bool,
     has_ended: bool,
 }
 
@@ -56,7 +58,7 @@ where
         .map_err(|_elapsed| HboneError::Timeout("the HTTP/2 handshake"))?
         .map_err(|error| HboneError::Handshake(Arc::new(error)))?;
     let heartbeat = Heartbeat::new(parameters.keepalive);
-    Ok(Server { mover, heartbeat, has_ended: false })
+    Ok(Server { mover, heartbeat, has_begun: false, has_ended: false })
 }
 
 /// Waits for the client's preface; our SETTINGS go out meanwhile, or with the answer to the client's if those are there.
@@ -93,6 +95,9 @@ where
 {
     /// The next request; `None` when the connection is over in peace.
     ///
+    /// A request that came along with the connection's beginning is returned before anything is sent: an answer that is
+    /// there by the next call leaves with our SETTINGS.
+    ///
     /// Cancelling the call loses nothing.
     ///
     /// # Errors
@@ -112,6 +117,10 @@ where
             // One try: a peer that is gone takes no GOAWAY.
             let _ = self.mover.poll(cx);
             return Poll::Ready(Some(Err(HboneError::Timeout("the answer to PING"))));
+        }
+        if !self.has_begun {
+            self.has_begun = true;
+            self.mover.poll_receive(cx);
         }
         if let Some(incoming) = self.take_request() {
             return Poll::Ready(Some(Ok(incoming)));

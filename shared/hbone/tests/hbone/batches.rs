@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use hbone::client::Pool;
+use hbone::server::Incoming;
 use hbone::{DialError, Parameters};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::time::timeout;
@@ -93,6 +94,8 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, u8)> {
     frames
 }
 
+const END_OF_STREAM: (u8, u8) = (0, 1);
+const GOAWAY: (u8, u8) = (7, 0);
 const HEADERS: u8 = 1;
 const SETTINGS: (u8, u8) = (4, 0);
 const SETTINGS_TAKEN: (u8, u8) = (4, 1);
@@ -122,4 +125,40 @@ async fn a_server_that_waits_for_its_client_says_its_settings_meanwhile() {
     let (far, pieces) = holding(far);
     let _served = Served::new(far, Parameters::default());
     assert_eq!(frames(&first_piece(&pieces, &mut near).await)[0], SETTINGS);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_there_at_once_goes_along_with_the_servers_settings() {
+    let (mut near, far) = duplex(PIPE);
+    near.write_all(&first_of_a_client().await).await.unwrap();
+    let (far, pieces) = holding(far);
+    let mut server = hbone::server::handshake(far, &Parameters::default()).await.unwrap();
+    let Some(Ok(Incoming::Request(request))) = server.next().await else { panic!("a request was sent") };
+    assert!(pieces.lock().unwrap().is_empty(), "nothing was sent before the answer could be");
+    let _stream = request.accept(None).unwrap();
+    let task = tokio::spawn(async move { server.next().await.is_none() });
+    let found = frames(&first_piece(&pieces, &mut near).await);
+    assert_eq!(found[0], SETTINGS);
+    assert!(found.iter().any(|(kind, _)| *kind == HEADERS), "{found:?}");
+    task.abort();
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_connection_leave_in_one_piece() {
+    let (near, far) = duplex(PIPE);
+    let (near, pieces) = holding(near);
+    let mut served = Served::new(far, Parameters::default());
+    let (client, driver) = hbone::client::handshake(near, &Parameters::default()).await.unwrap();
+    let driver = tokio::spawn(driver);
+    let request = connect("a:80");
+    let (connected, mut accepted) = tokio::join!(client.connect(&request, deadline()), served.accept());
+    let mut stream = connected.unwrap().stream;
+    accepted.shutdown().await.unwrap();
+    assert_eq!(timeout(DEADLINE, stream.read(&mut [0])).await.unwrap().unwrap(), 0);
+    pieces.lock().unwrap().clear();
+    stream.shutdown().await.unwrap();
+    drop((stream, client));
+    timeout(DEADLINE, driver).await.unwrap().unwrap().unwrap();
+    let pieces: Vec<_> = pieces.lock().unwrap().iter().map(|piece| frames(piece)).collect();
+    assert_eq!(pieces, [[END_OF_STREAM, GOAWAY]]);
 }
