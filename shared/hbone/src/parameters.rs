@@ -41,7 +41,7 @@ pub struct Parameters {
     /// are there; 10 s.
     pub dial_timeout: Duration,
     /// How long a pooled connection may be without streams before it is closed; 5 min
-    /// (`POOL_UNUSED_RELEASE_TIMEOUT`).
+    /// (`POOL_UNUSED_RELEASE_TIMEOUT`). Zero: it ends with its last stream.
     pub idle_timeout: Duration,
 }
 

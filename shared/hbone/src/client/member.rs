@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Client;
+use crate::Parameters;
 
 /// A connection that may take streams.
 #[derive(Debug)]
@@ -14,11 +15,15 @@ pub(crate) struct Member {
     pub(crate) client: Client,
     /// The pool's own limit.
     most: usize,
+    /// Whether it may wait for further streams when it has none.
+    is_kept: bool,
     active: AtomicUsize,
     is_retired: AtomicBool,
     idle_since: Mutex<Instant>,
     /// Wakes those who wait for a place.
     changed: Arc<Notify>,
+    /// Its last stream has ended, and it is not kept.
+    emptied: Arc<Notify>,
 }
 
 /// A place on a connection; dropping it frees the place.
@@ -30,14 +35,16 @@ pub(crate) struct Slot {
 }
 
 impl Member {
-    pub(crate) fn new(client: Client, most: usize, changed: Arc<Notify>) -> Self {
+    pub(crate) fn new(client: Client, parameters: &Parameters, changed: Arc<Notify>) -> Self {
         Self {
             client,
-            most: most.max(1),
+            most: parameters.client_streams.max(1),
+            is_kept: !parameters.idle_timeout.is_zero(),
             active: AtomicUsize::new(0),
             is_retired: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
             changed,
+            emptied: Arc::default(),
         }
     }
 
@@ -73,6 +80,11 @@ impl Member {
         self.changed.notify_waiters();
     }
 
+    /// Told when its last stream has ended, if it is not kept after that.
+    pub(crate) fn emptied(&self) -> Arc<Notify> {
+        Arc::clone(&self.emptied)
+    }
+
     /// Since when it has had no streams; `None` while it has.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let idle_since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +105,10 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         *self.member.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.member.active.fetch_sub(1, Ordering::AcqRel);
+        if self.member.active.fetch_sub(1, Ordering::AcqRel) == 1 && !self.member.is_kept {
+            self.member.is_retired.store(true, Ordering::Release);
+            self.member.emptied.notify_one();
+        }
         self.member.changed.notify_waiters();
     }
 }

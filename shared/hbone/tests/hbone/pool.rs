@@ -106,15 +106,6 @@ async fn expect_echo(stream: &mut Stream) {
     assert_eq!(&text, b"echo");
 }
 
-/// Waits until a condition holds; the scheduler gets its turns meanwhile.
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let give_up = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < give_up, "{what} does not come");
-        sleep(Duration::from_millis(1)).await;
-    }
-}
-
 #[tokio::test]
 async fn tunnels_share_a_connection_with_those_of_the_same_key() {
     let mut world = World::new(Parameters::default());
@@ -384,6 +375,32 @@ async fn a_connection_without_streams_is_closed_after_five_minutes() {
     let start = Instant::now();
     let _ = served.end().await;
     assert_eq!((start.elapsed().as_secs(), world.pool.connections()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_kept_ends_with_its_last_stream() {
+    let mut world = World::new(Parameters { idle_timeout: Duration::ZERO, ..Parameters::default() });
+    let (mut first, mut served) = world.first("a").await;
+    sleep(Duration::from_secs(60)).await;
+    let open = tokio::spawn(world.open("a"));
+    echo_stream(served.accept().await);
+    let second = open.await.unwrap().unwrap().stream;
+    drop(second);
+    expect_echo(&mut first).await;
+    drop(first);
+    // Not even somebody who was quicker than its end gets it.
+    assert!(!world.pool.has_room(&"a"));
+    let start = Instant::now();
+    let _ = served.end().await;
+    assert_eq!((start.elapsed().as_millis(), world.pool.connections()), (0, 0));
+    // One that nobody wanted after all does not stay.
+    let waiting = tokio::spawn(world.open("a"));
+    let transport = world.transport().await;
+    waiting.abort();
+    let mut unwanted = Served::new(transport, Parameters::default());
+    let _ = unwanted.end().await;
+    assert!(start.elapsed() <= Duration::from_secs(1));
+    assert_eq!(world.pool.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use hbone::{HboneError, Parameters, Stream};
 use tokio::io::duplex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::raw::*;
 
@@ -167,4 +167,13 @@ pub(crate) async fn opened() -> (Dialled, Stream, Raw) {
     };
     let (stream, raw) = tokio::join!(dialled.open("a:80"), answer);
     (dialled, stream, raw)
+}
+
+/// Waits until a condition holds; the scheduler gets its turns meanwhile.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let give_up = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < give_up, "{what} does not come");
+        sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
+use super::task::patience;
 use crate::HboneError;
 use crate::client::member::{Member, Slot};
 
@@ -121,7 +122,7 @@ impl<K: Clone + Eq + Hash> Entries<K> {
     /// Removes a connection that has had no streams for `timeout`; nobody can take a place on it meanwhile.
     pub(crate) fn release_idle(&mut self, key: &K, member: &Arc<Member>, timeout: Duration) -> Idle {
         let now = Instant::now();
-        let due = member.idle_since().unwrap_or(now) + timeout;
+        let due = member.idle_since().map_or_else(|| now + patience(timeout), |since| since + timeout);
         if due > now {
             return Idle::Until(due);
         }

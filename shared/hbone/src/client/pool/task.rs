@@ -4,6 +4,7 @@ use std::future::Future;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ::io::Transport;
 use tokio::task::yield_now;
@@ -14,6 +15,9 @@ use super::entries::{Dial, Idle};
 use crate::client::member::Member;
 use crate::client::{Driver, handshake};
 use crate::{DialError, HboneError, Parameters};
+
+/// How soon a connection is looked at again that is not to be kept, while it has streams or has not had its first.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a connection's task knows; it keeps neither the pool nor the connection's handle alive.
 pub(super) struct Task<K> {
@@ -56,7 +60,7 @@ where
         let (client, driver) = handshake(io, &self.parameters).await?;
         let pool = self.pool.upgrade().ok_or(HboneError::Closed)?;
         let mut entries = pool.entries();
-        let member = Member::new(client, self.parameters.client_streams, entries.changed(&self.key));
+        let member = Member::new(client, &self.parameters, entries.changed(&self.key));
         let member = Arc::new(member);
         let weak = Arc::downgrade(&member);
         entries.add(&self.key, member);
@@ -86,20 +90,34 @@ where
     }
 
     async fn serve<T>(&self, member: &Weak<Member>, mut driver: impl Future<Output = T> + Unpin) -> T {
-        let mut idle = pin!(sleep_until(Instant::now() + self.parameters.idle_timeout));
+        let mut unused = pin!(self.release_unused(member));
         let mut limit_changed = pin!(limit_changes(member));
         loop {
             tokio::select! {
                 biased;
+                // Before the driver, so that the end of a connection that is not kept leaves with that of its stream.
+                () = &mut unused => break,
                 outcome = &mut driver => return outcome,
-                () = &mut idle => match self.release_idle(member) {
-                    Idle::Released => break,
-                    Idle::Until(due) => idle.as_mut().reset(due),
-                },
                 () = &mut limit_changed => {}
             }
         }
         driver.await
+    }
+
+    /// Takes the connection out of the pool once it has been without streams for long enough.
+    async fn release_unused(&self, member: &Weak<Member>) {
+        let Some(emptied) = member.upgrade().map(|member| member.emptied()) else { return };
+        let mut due = Instant::now() + patience(self.parameters.idle_timeout);
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = emptied.notified() => {}
+            }
+            match self.release_idle(member) {
+                Idle::Released => return,
+                Idle::Until(next) => due = next,
+            }
+        }
     }
 
     fn release_idle(&self, member: &Weak<Member>) -> Idle {
@@ -114,6 +132,11 @@ where
             pool.entries().settle(&self.key, &self.dialling, failure);
         }
     }
+}
+
+/// How soon a connection with streams may have been without them for `timeout`.
+pub(super) fn patience(timeout: Duration) -> Duration {
+    if timeout.is_zero() { PATIENCE } else { timeout }
 }
 
 /// Waits for the peer's first SETTINGS.
