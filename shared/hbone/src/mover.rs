@@ -20,6 +20,7 @@ pub(crate) struct Mover<T> {
     shared: Shared,
     output: Output,
     is_flushed: bool,
+    has_received: bool,
     /// The transport has ended, or broken: nothing more is written to it.
     is_broken: bool,
 }
@@ -33,7 +34,7 @@ impl<T> Mover<T> {
         let (io, seen) = Activity::new(io);
         let neighbours = Neighbours::new(seen, round_trip, parameters.stream_window);
         let shared = Shared::new(Connection::new(role, parameters.config(role)), neighbours);
-        Self { io, shared, output: Output::default(), is_flushed: true, is_broken: false }
+        Self { io, shared, output: Output::default(), is_flushed: true, has_received: false, is_broken: false }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -50,7 +51,13 @@ impl<T: Transport> Mover<T> {
     /// Moves all bytes that can be moved; ready when the connection is over.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Http2Error>> {
         loop {
+            let was_silent = !self.has_received;
             let is_read = self.poll_receive(cx);
+            if was_silent && self.has_received {
+                // The streams that this woke have their turn: what they send leaves with what we acknowledge, in one piece.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let sent = if self.is_broken { Poll::Ready(Ok(())) } else { self.poll_most(cx) };
             if let Err(error) = ready!(sent) {
                 self.break_off(Some(error));
@@ -98,6 +105,7 @@ impl<T: Transport> Mover<T> {
         let mut read = ReadBuf::new(&mut buffer);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
         let length = read.filled().len();
+        self.has_received |= length > 0;
         let (mut connection, now) = (self.shared.lock(), Instant::now().into_std());
         // What is much is handed on without a copy.
         if length >= Buffer::LARGE {

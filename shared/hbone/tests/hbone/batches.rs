@@ -4,10 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hbone::client::Pool;
 use hbone::server::Incoming;
-use hbone::{DialError, Parameters};
+use hbone::{DialError, HboneError, Parameters, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::time::timeout;
 
@@ -67,20 +68,39 @@ async fn first_piece(pieces: &Pieces, far: &mut DuplexStream) -> Vec<u8> {
     pieces.lock().unwrap()[0].clone()
 }
 
-/// What a pool sends first when somebody wants a tunnel to `a:80`.
-async fn first_of_a_client() -> Vec<u8> {
-    let (near, mut far) = duplex(PIPE);
-    let (near, pieces) = holding(near);
+/// Opens a tunnel to `a:80` in a pool whose only connection this becomes.
+async fn open_on(near: Holding, parameters: Parameters) -> Result<(Pool<&'static str>, Stream), HboneError> {
     let near = Mutex::new(Some(near));
     let dial = move || {
         let near = near.lock().unwrap().take();
         async move { near.ok_or_else(|| DialError::connect(io::Error::other("one is enough"))) }
     };
-    let pool = Pool::new(Parameters::default());
-    let open = tokio::spawn(async move { pool.open(&"key", &connect("a:80"), deadline(), dial).await.map(drop) });
+    let pool = Pool::new(parameters);
+    let connected = pool.open(&"key", &connect("a:80"), deadline(), dial).await?;
+    Ok((pool, connected.stream))
+}
+
+/// What a pool sends first when somebody wants a tunnel to `a:80`.
+async fn first_of_a_client() -> Vec<u8> {
+    let (near, mut far) = duplex(PIPE);
+    let (near, pieces) = holding(near);
+    let open = tokio::spawn(async move { open_on(near, Parameters::default()).await.map(drop) });
     let piece = first_piece(&pieces, &mut far).await;
     open.abort();
     piece
+}
+
+/// Serves a client that says the end of its stream after the server's: with the answer in the server's first piece.
+async fn serve_one(far: DuplexStream) {
+    let (far, _pieces) = holding(far);
+    let mut server = hbone::server::handshake(far, &Parameters::default()).await.unwrap();
+    let Some(Ok(Incoming::Request(request))) = server.next().await else { panic!("a request was sent") };
+    let mut stream = request.accept(None).unwrap();
+    let driver = tokio::spawn(async move { server.next().await.is_none() });
+    stream.read_u8().await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(stream.read_u8().await.is_err());
+    assert!(timeout(DEADLINE, driver).await.unwrap().unwrap());
 }
 
 /// Types and flags of the frames in `bytes`.
@@ -94,6 +114,7 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, u8)> {
     frames
 }
 
+const DATA: (u8, u8) = (0, 0);
 const END_OF_STREAM: (u8, u8) = (0, 1);
 const GOAWAY: (u8, u8) = (7, 0);
 const HEADERS: u8 = 1;
@@ -161,4 +182,26 @@ async fn the_last_words_of_a_connection_leave_in_one_piece() {
     timeout(DEADLINE, driver).await.unwrap().unwrap().unwrap();
     let pieces: Vec<_> = pieces.lock().unwrap().iter().map(|piece| frames(piece)).collect();
     assert_eq!(pieces, [[END_OF_STREAM, GOAWAY]]);
+}
+
+#[tokio::test]
+async fn what_a_tunnel_carries_first_and_last_goes_along_with_what_its_connection_has_to_say() {
+    let (near, far) = duplex(PIPE);
+    let (near, pieces) = holding(near);
+    let parameters = Parameters { idle_timeout: Duration::ZERO, ..Parameters::default() };
+    let open = tokio::spawn(async move {
+        let (pool, mut stream) = open_on(near, parameters).await.unwrap();
+        stream.write_u8(7).await.unwrap();
+        (pool, stream)
+    });
+    eventually("a request", || !pieces.lock().unwrap().is_empty()).await;
+    let served = tokio::spawn(serve_one(far));
+    let (pool, mut stream) = open.await.unwrap();
+    assert_eq!(timeout(DEADLINE, stream.read(&mut [0])).await.unwrap().unwrap(), 0);
+    stream.shutdown().await.unwrap();
+    drop(stream);
+    timeout(DEADLINE, served).await.unwrap().unwrap();
+    let pieces: Vec<_> = pieces.lock().unwrap().iter().skip(1).map(|piece| frames(piece)).collect();
+    assert_eq!(pieces, [[SETTINGS_TAKEN, DATA], [END_OF_STREAM, GOAWAY]]);
+    assert_eq!(pool.connections(), 0);
 }

@@ -16,7 +16,7 @@ use crate::session::{self, Proof};
 
 /// Room for what most peers say at a time; it grows for others, up to [`Buffer::SIZE`]. Whoever opens many connections
 /// and says little shall not cost much.
-const RECEIVED: usize = 2 << 10;
+const RECEIVED: usize = 4 << 10;
 
 /// How much of a last message may wait for what is written behind it, in bytes: far more than certificates take.
 const HELD: usize = 16 << 10;

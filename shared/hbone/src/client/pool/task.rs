@@ -80,7 +80,11 @@ where
         };
         self.settle(outcome.as_ref().err().cloned());
         let outcome = match outcome {
-            Ok(()) => self.serve(member, driver).await,
+            Ok(()) => {
+                // Streams that were answered with the peer's SETTINGS have bytes that may go with our acknowledgement.
+                yield_now().await;
+                self.serve(member, driver).await
+            }
             failure => failure,
         };
         if let (Some(pool), Some(member)) = (self.pool.upgrade(), member.upgrade()) {
