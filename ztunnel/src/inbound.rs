@@ -74,7 +74,7 @@ async fn handshake(
     let identity = peer.identity.clone();
     let agreed = stream.negotiated();
     lane.shared.handshakes.succeeded(Reporter::Destination, agreed.is_resumed);
-    let (key_exchange, is_resumed) = (agreed.key_exchange, agreed.is_resumed);
+    let (key_exchange, is_resumed) = (agreed.key_exchange.clone(), agreed.is_resumed);
     let handshake = Handshake { at: SystemTime::now(), key_exchange, is_resumed };
     let stream = lane.shared.revocations.admit(stream, peer, Reporter::Destination)?;
     let server = hbone::server::handshake(stream, &lane.shared.settings.hbone).await?;

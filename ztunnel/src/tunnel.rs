@@ -9,7 +9,8 @@ use hbone::client::{Connect, handshake};
 use hbone::{Baggage, DialError, Forwarded, HboneError, TraceParent};
 use io::CopyError;
 use telemetry::traffic::Reporter;
-use tls::MeshStream;
+use tls::{MeshStream, Peer, WorkloadCertificate};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -100,13 +101,24 @@ async fn dial(lane: &Lane, key: &PoolKey) -> Result<Tied<MeshStream<TcpStream>>,
     let deadline = Instant::now() + lane.shared.settings.hbone.dial_timeout;
     let certificate = lane.shared.certificates.certificate(&key.source).await.map_err(DialError::tls)?;
     let stream = connect::tunnel(lane, key.destination, deadline).await.map_err(DialError::connect)?;
-    let place = lane.shared.revocations.place(key.destination);
-    let (stream, peer) =
-        tls::connect_to_write(stream, &certificate, &key.expected, Some(place)).await.map_err(DialError::tls)?;
-    let is_resumed = stream.is_resumed();
+    let (stream, peer) = secure(lane, stream, &certificate, (key.destination, &key.expected)).await?;
+    let is_resumed = stream.negotiated().is_resumed;
     tracing::debug!(destination = %key.destination, identity = %peer.identity, is_resumed, "HBONE connection established");
-    lane.shared.handshakes.succeeded(Reporter::Source, is_resumed);
     lane.shared.revocations.admit(stream, peer, Reporter::Source).map_err(DialError::tls)
+}
+
+/// Proves both sides of a connection to each other, with the session of an earlier one if there is any.
+async fn secure<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    lane: &Lane,
+    stream: S,
+    certificate: &WorkloadCertificate,
+    (address, expected): (SocketAddr, &[Identity]),
+) -> Result<(MeshStream<S>, Peer), DialError> {
+    let place = lane.shared.revocations.place(address);
+    let (stream, peer) =
+        tls::connect_to_write(stream, certificate, expected, Some(place)).await.map_err(DialError::tls)?;
+    lane.shared.handshakes.succeeded(Reporter::Source, stream.negotiated().is_resumed);
+    Ok((stream, peer))
 }
 
 /// Opens a tunnel to the gateway of another network, and in it one to whomever the gateway leads to.
@@ -133,15 +145,12 @@ pub(crate) async fn crossing(
 async fn inner(
     lane: &Lane,
     client: &Client<'_>,
-    (gateway, expected): (SocketAddr, &[Identity]),
+    server: (SocketAddr, &[Identity]),
     (outer, request): (hbone::Stream, &Connect),
 ) -> Result<Crossed, HboneError> {
-    let place = lane.shared.revocations.place(gateway);
     let certificate = lane.shared.certificates.certificate(&client.workload.identity()).await;
     let certificate = certificate.map_err(DialError::tls)?;
-    let (stream, peer) =
-        tls::connect_to_write(outer, &certificate, expected, Some(place)).await.map_err(DialError::tls)?;
-    lane.shared.handshakes.succeeded(Reporter::Source, stream.is_resumed());
+    let (stream, peer) = secure(lane, outer, &certificate, server).await?;
     let identity = peer.identity.clone();
     let stream = lane.shared.revocations.admit(stream, peer, Reporter::Source).map_err(DialError::tls)?;
     let (connection, inside) = handshake(stream, &lane.shared.settings.hbone).await?;

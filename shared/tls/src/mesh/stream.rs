@@ -72,16 +72,10 @@ impl<S> MeshStream<S> {
         }
     }
 
-    /// Whether the handshake went on with an earlier session.
-    #[must_use]
-    pub fn is_resumed(&self) -> bool {
-        self.negotiated.is_resumed
-    }
-
     /// What the handshake agreed on.
     #[must_use]
-    pub fn negotiated(&self) -> Negotiated {
-        self.negotiated.clone()
+    pub fn negotiated(&self) -> &Negotiated {
+        &self.negotiated
     }
 
     /// The client will not come back to this server.

@@ -88,7 +88,7 @@ async fn two_workloads_learn_each_others_identity() {
         alpn: "h2".into(),
         is_resumed: false,
     };
-    assert_eq!((near.negotiated(), far.negotiated()), (agreed.clone(), agreed));
+    assert_eq!((near.negotiated(), far.negotiated()), (&agreed, &agreed));
 
     near.write_all(b"over there").await.unwrap();
     near.shutdown().await.unwrap();
@@ -261,7 +261,7 @@ async fn a_classical_peer_is_served_unless_policy_demands_post_quantum() {
         let (_, _, server) = issue(key_exchange);
         let (near, far) = duplex(1 << 16);
         let (ours, _) = tokio::join!(
-            async { tls::accept(near, &server).await.map(|(stream, _)| stream.negotiated().key_exchange) },
+            async { tls::accept(near, &server).await.map(|(stream, _)| stream.negotiated().key_exchange.clone()) },
             dial_carelessly(far, classical())
         );
         assert_eq!(ours.is_ok(), is_served, "{ours:?}");

@@ -240,7 +240,7 @@ async fn an_openssl_server_is_come_back_to_with_the_sessions_that_it_gives() {
             let mut reversed = [0; 11];
             stream.read_exact(&mut reversed).await.unwrap();
             stream.shutdown().await.unwrap();
-            (peer.identity, reversed, stream.is_resumed())
+            (peer.identity, reversed, stream.negotiated().is_resumed)
         };
         let (peer, reversed, is_resumed) = timeout(DEADLINE, exchange).await.unwrap();
         assert_eq!((peer, &reversed, is_resumed), (identity(CART), b"ereht revo\n", is_known));
