@@ -69,7 +69,8 @@ impl Claim {
         Ok(self.is_succeeded_among(&listening()?))
     }
 
-    fn is_succeeded_among(&self, all: &[Listening]) -> bool {
+    /// As [`Claim::is_succeeded`], if `all` are who listens.
+    pub(crate) fn is_succeeded_among(&self, all: &[Listening]) -> bool {
         let is_younger = |one: &Listening| !self.own.contains(&one.inode) && !self.elders.contains(&one.inode);
         let covers = |place: &Place| all.iter().any(|one| place.is_of(one) && is_younger(one));
         !self.places.is_empty() && self.places.iter().all(covers)

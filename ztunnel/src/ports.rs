@@ -3,10 +3,11 @@
 //! While one proxy replaces another in the same network namespace both may want them; then the one that came last
 //! answers, and the other answers again when that one is gone.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use linux::socket::ListenOptions;
+use linux::socket::{ListenOptions, Listening, listening};
 use telemetry::http::{self, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -37,9 +38,10 @@ pub(crate) fn serve(
     close: &watch::Receiver<bool>,
 ) -> Result<JoinSet<()>, ZtunnelError> {
     let mut servers = JoinSet::new();
+    let (sender, listeners) = watch::channel(Vec::new());
     let mut start = |address: SocketAddr, router: Router| -> Result<(), ZtunnelError> {
         let own = open(address, Claim::after_elders(&[Place::At(address)]))?;
-        servers.spawn(answer(address, own, router, close.clone()));
+        servers.spawn(answer(address, own, router, (close.clone(), listeners.clone())));
         Ok(())
     };
     let (ports, ipv6) = (config.ports, config.in_pod.ipv6);
@@ -50,32 +52,60 @@ pub(crate) fn serve(
     let any = |port| SocketAddr::new(any_address(ipv6), port);
     start(any(ports.stats), routers.metrics)?;
     start(any(ports.readiness), routers.readiness)?;
+    servers.spawn(look(sender, close.clone()));
     Ok(servers)
 }
 
+/// Keeps up to date who listens here, on all of the ports at once, and says so when it has changed.
+async fn look(listeners: watch::Sender<Vec<Listening>>, mut close: watch::Receiver<bool>) {
+    let inodes = |all: &[Listening]| -> HashSet<u64> { all.iter().map(|one| one.inode).collect() };
+    loop {
+        // Where the kernel does not tell, both answer, each some of the requests.
+        if let Ok(now) = listening() {
+            listeners.send_if_modified(|before| {
+                let is_new = inodes(before) != inodes(&now);
+                *before = now;
+                is_new
+            });
+        }
+        tokio::select! {
+            () = closed(&mut close) => return,
+            () = sleep(LOOK) => {}
+        }
+    }
+}
+
 /// Answers whenever nobody who came later does.
-async fn answer(address: SocketAddr, own: (TcpListener, Claim), router: Router, mut close: watch::Receiver<bool>) {
-    let (mut listener, mut claim) = own;
+async fn answer(
+    address: SocketAddr,
+    (mut listener, mut claim): (TcpListener, Claim),
+    router: Router,
+    (mut close, mut listeners): (watch::Receiver<bool>, watch::Receiver<Vec<Listening>>),
+) {
     loop {
         let until = async {
             tokio::select! {
                 () = closed(&mut close) => {}
-                () = succession(&claim, true) => {}
+                () = succession(&claim, &mut listeners, true) => {}
             }
         };
         http::serve(listener, router.clone(), until).await;
         (listener, claim) = tokio::select! {
             biased;
             () = closed(&mut close) => return,
-            reopened = reopen(address, &claim) => reopened,
+            reopened = reopen(address, &claim, &mut listeners) => reopened,
         };
     }
 }
 
 /// Waits until nobody who came later answers any more, and takes the port back.
-async fn reopen(address: SocketAddr, claim: &Claim) -> (TcpListener, Claim) {
+async fn reopen(
+    address: SocketAddr,
+    claim: &Claim,
+    listeners: &mut watch::Receiver<Vec<Listening>>,
+) -> (TcpListener, Claim) {
     loop {
-        succession(claim, false).await;
+        succession(claim, listeners, false).await;
         match open(address, Claim::of_the_last(&[Place::At(address)])) {
             Ok(own) => return own,
             Err(error) => warn!(error = &error as &dyn std::error::Error, "a port of our own was lost"),
@@ -85,10 +115,10 @@ async fn reopen(address: SocketAddr, claim: &Claim) -> (TcpListener, Claim) {
 }
 
 /// Waits until somebody who came later answers, or until nobody does.
-async fn succession(claim: &Claim, wanted: bool) {
-    // Where the kernel does not tell, both answer, each some of the requests.
-    while claim.is_succeeded().unwrap_or(false) != wanted {
-        sleep(LOOK).await;
+async fn succession(claim: &Claim, listeners: &mut watch::Receiver<Vec<Listening>>, wanted: bool) {
+    if listeners.wait_for(|all| claim.is_succeeded_among(all) == wanted).await.is_err() {
+        // Nobody looks any more: everything closes.
+        std::future::pending().await
     }
 }
 
