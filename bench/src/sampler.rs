@@ -60,7 +60,7 @@ impl Sampler {
         if measurement == Measurement::Idle {
             return self.per_idle_connection(settings);
         }
-        let used = self.used(settings.duration);
+        let used = self.used(settings.duration, Duration::try_from_secs_f64(outcome.overtime_s).unwrap_or_default());
         let numbers = |(used, elapsed): (Used, Duration)| {
             let work = work(measurement, outcome) * elapsed.as_secs_f64();
             (used.process.clone(), per_work(measurement, &used, work))
@@ -76,10 +76,10 @@ impl Sampler {
         Ok(())
     }
 
-    /// What each process used in the middle of a counted time that has just ended, and how long that is.
-    fn used(&self, counted: Duration) -> Vec<(Used, Duration)> {
+    /// What each process used in the middle of a counted time that ended so long ago, and how long that is.
+    fn used(&self, counted: Duration, ago: Duration) -> Vec<(Used, Duration)> {
         let now = Instant::now();
-        let age = |(at, _): &&(Instant, Vec<Reading>)| now.duration_since(*at);
+        let age = |(at, _): &&(Instant, Vec<Reading>)| now.duration_since(*at).saturating_sub(ago);
         let first = self.samples.iter().find(|sample| age(sample) <= counted.mul_f64(1.0 - MARGIN));
         let last = self.samples.iter().rev().find(|sample| age(sample) >= counted.mul_f64(MARGIN));
         let (Some((begin, before)), Some((end, after))) = (first, last) else { return Vec::new() };
@@ -182,11 +182,31 @@ mod tests {
         for _ in 0..=LOOKS * 2 {
             sampler.next().await.unwrap();
         }
-        let found = sampler.used(counted);
+        let found = sampler.used(counted, Duration::ZERO);
         drop(stop);
         busy.join().unwrap();
         let [(used, elapsed)] = found.as_slice() else { panic!("{found:?}") };
         assert!(*elapsed >= counted / 2 && *elapsed <= counted, "{elapsed:?}");
         assert!(used.cpu_s > 0.01, "{used:?}");
+    }
+
+    #[tokio::test]
+    async fn what_counts_is_the_middle_of_the_counted_time_however_long_the_run_went_on() {
+        let counted = Duration::from_secs(1);
+        for overtime in [0, 2000].map(Duration::from_millis) {
+            let mut sampler = Sampler::new(vec![Process::open("self", std::process::id()).unwrap()], counted).unwrap();
+            let end = Instant::now() - overtime;
+            // One every tenth of the counted time, from its start to the end of the run; memory tells which it is.
+            let looks = 0..=10 + u32::try_from(overtime.as_millis() / 100).unwrap();
+            sampler.samples = looks
+                .map(|look| {
+                    let mut reading = Reading::default();
+                    reading.rss_kib = look.into();
+                    (end - counted + counted * look / 10, vec![reading])
+                })
+                .collect();
+            let [(used, elapsed)] = sampler.used(counted, overtime).try_into().unwrap();
+            assert_eq!((used.rss_kib, elapsed), (9, Duration::from_millis(800)), "{overtime:?}");
+        }
     }
 }

@@ -30,6 +30,9 @@ pub struct Outcome {
     pub late_share: f64,
     /// Seconds that were counted.
     pub elapsed_s: f64,
+    /// Seconds from the end of the counted time to that of the run: what was under way then was still waited for.
+    #[serde(default)]
+    pub overtime_s: f64,
     /// Answers per second.
     pub rate: f64,
     /// From the intended send time (fixed pace) or the send time (saturation) to the last byte of the answer. Absent

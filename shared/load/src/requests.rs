@@ -90,9 +90,10 @@ async fn drive<D: Dial>(plan: &Plan, dial: D, lanes: Lanes, reporter: &Reporter)
     while let Some(ended) = running.join_next().await {
         ended.map_err(io::Error::other)??;
     }
+    let overtime_s = window.end.elapsed().as_secs_f64();
     let mut recorder = shared.recorder.lock().unwrap_or_else(PoisonError::into_inner);
     let recorder = std::mem::replace(&mut *recorder, Recorder::new(window));
-    Ok(Outcome { cpu, ..recorder.outcome() })
+    Ok(Outcome { cpu, overtime_s, ..recorder.outcome() })
 }
 
 /// One client for each lane, or none for a lane whose connection could not be made: it tries again when something is due.
