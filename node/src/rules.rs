@@ -30,6 +30,8 @@ pub const ROUTE_TABLE: u32 = 100;
 pub const RULE_PRIORITY: u32 = 32764;
 
 const OUTBOUND_PORT: u16 = 15001;
+/// The loopback addresses among which a pod's own IPv4 connections are led to the proxy.
+const PROXY_ADDRESSES: Prefix = Prefix::v4(Ipv4Addr::new(127, 128, 0, 0), 9);
 const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 const INBOUND_HBONE_PORT: u16 = 15008;
 /// Where ztunnel answers name lookups.
@@ -264,12 +266,25 @@ fn output_rules(families: &[FamilyRules], lookups: &[FamilyRules]) -> Vec<Rule> 
                 not_from_proxy(),
                 first_segment(),
                 Statement::Counter,
-                Statement::Redirect(OUTBOUND_PORT),
+                to_proxy(family),
             ],
             "outgoing connections go through ztunnel",
         ));
     }
     rules
+}
+
+/// Each destination has an address of the proxy's own, as far as there are any.
+///
+/// With one for all, connections to different servers would differ by the client's port alone. A port that one server's
+/// connection has just left could then not be used for another's: the proxy's end still waits for stray segments
+/// (TIME_WAIT), takes the new one for one of them, and the client tries again after a second.
+fn to_proxy(family: &FamilyRules) -> Statement {
+    match family.loopback {
+        IpAddr::V4(_) => Statement::DnatAmong(PROXY_ADDRESSES, OUTBOUND_PORT),
+        // IPv6 has one loopback address.
+        IpAddr::V6(_) => Statement::Redirect(OUTBOUND_PORT),
+    }
 }
 
 /// Servers on the pod's own loopback interface are the pod's own affair.

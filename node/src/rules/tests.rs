@@ -57,7 +57,8 @@ fn whatever_is_redirected_is_a_first_segment() {
     let capture = Capture { outbound_only: false, virtual_interfaces: vec!["tap0".to_owned()], lookups: true };
     let table = pod_table(&[v4(), v6()], &capture, &[v4(), v6()]);
     for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
-        let redirects = rule.statements.iter().any(|statement| matches!(statement, Statement::Redirect(_)));
+        let is_redirect = |one: &Statement| matches!(one, Statement::Redirect(_) | Statement::DnatAmong(..));
+        let redirects = rule.statements.iter().any(is_redirect);
         let is_datagram = rule.statements.iter().any(|statement| {
             matches!(
                 statement,

@@ -24,6 +24,16 @@ impl Prefix {
     /// All of IPv6, `::/0`.
     pub const ANY_V6: Self = Self { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), length: 0 };
 
+    /// `address` with `length` bits of network, for constants.
+    ///
+    /// # Panics
+    /// When the length is more than 32.
+    #[must_use]
+    pub const fn v4(address: Ipv4Addr, length: u8) -> Self {
+        assert!(length <= 32, "an IPv4 prefix has at most 32 bits");
+        Self { address: IpAddr::V4(address), length }
+    }
+
     /// `address` with `length` bits of network.
     ///
     /// # Errors
@@ -72,6 +82,16 @@ impl Prefix {
             (address, _) => address,
         };
         Self { address, length: self.length }
+    }
+
+    /// The last address inside.
+    #[must_use]
+    pub fn last(&self) -> IpAddr {
+        match (self.address, self.mask()) {
+            (IpAddr::V4(address), IpAddr::V4(mask)) => IpAddr::V4(address | !mask),
+            (IpAddr::V6(address), IpAddr::V6(mask)) => IpAddr::V6(address | !mask),
+            (address, _) => address,
+        }
     }
 
     /// Whether `address` lies inside.

@@ -36,8 +36,13 @@ pub(super) fn redirect() {
     let own = not_loopback.clone().map(|not_loopback| {
         Rule::new([not_loopback, Statement::OutInterface(Relation::Equal, "lo".to_owned()), Statement::Accept])
     });
-    let outbound = not_loopback
-        .map(|not_loopback| Rule::new([not_loopback, not_proxy.clone(), first.clone(), Statement::Redirect(15001)]));
+    let to_proxy =
+        [Statement::DnatAmong(Prefix::v4(Ipv4Addr::new(127, 128, 0, 0), 9), 15001), Statement::Redirect(15001)];
+    let outbound: Vec<_> = not_loopback
+        .into_iter()
+        .zip(to_proxy)
+        .map(|(not_loopback, to_proxy)| Rule::new([not_loopback, not_proxy.clone(), first.clone(), to_proxy]))
+        .collect();
     let lookups = [Transport::Udp, Transport::Tcp].map(|transport| {
         let port = Statement::DestinationPort(transport, Relation::Equal, 53);
         let leaves = Statement::OutInterface(Relation::NotEqual, "lo".to_owned());

@@ -125,6 +125,9 @@ impl Display for InFamily<'_> {
             write!(f, "{separator}")?;
             match (statement, family) {
                 (Statement::DnatTo(to), Family::Inet) => write!(f, "dnat {} to {to}", family_of(to.ip()))?,
+                (Statement::DnatAmong(prefix, port), Family::Inet) => {
+                    write!(f, "dnat {} to {prefix}:{port}", family_of(prefix.address()))?;
+                }
                 (Statement::SnatTo(to), Family::Inet) => write!(f, "snat {} to {to}", family_of(*to))?,
                 _ => write!(f, "{statement}")?,
             }
@@ -181,6 +184,7 @@ impl Display for Statement {
             Self::SetCtZone(zone) => write!(f, "ct zone set {zone}"),
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
             Self::DnatTo(to) => write!(f, "dnat to {to}"),
+            Self::DnatAmong(prefix, port) => write!(f, "dnat to {prefix}:{port}"),
             Self::SnatTo(to) => write!(f, "snat to {to}"),
             Self::NoTrack => write!(f, "notrack"),
             Self::Masquerade => write!(f, "masquerade"),

@@ -138,11 +138,16 @@ fn write_action(writer: &mut Writer, known: &Known, statement: &Statement) -> io
         Statement::DnatTo(to) => {
             known.check_port_can_be_translated()?;
             known.check_network(family_of(to.ip()))?;
-            translate(writer, libc::NFT_NAT_DNAT, to.ip(), Some(to.port()));
+            translate(writer, libc::NFT_NAT_DNAT, Prefix::host(to.ip()), Some(to.port()));
+        }
+        Statement::DnatAmong(prefix, port) => {
+            known.check_port_can_be_translated()?;
+            known.check_network(family_of(prefix.address()))?;
+            translate(writer, libc::NFT_NAT_DNAT, *prefix, Some(*port));
         }
         Statement::SnatTo(to) => {
             known.check_network(family_of(*to))?;
-            translate(writer, libc::NFT_NAT_SNAT, *to, None);
+            translate(writer, libc::NFT_NAT_SNAT, Prefix::host(*to), None);
         }
         Statement::NoTrack => expression(writer, "notrack", |_| {}),
         Statement::Masquerade => expression(writer, "masq", |_| {}),

@@ -265,6 +265,8 @@ pub enum Statement {
     Redirect(u16),
     /// `dnat to address:port`
     DnatTo(SocketAddr),
+    /// `dnat to prefix:port`: to one of these addresses, always the same for the same source and destination.
+    DnatAmong(Prefix, u16),
     /// `snat to address`
     SnatTo(IpAddr),
     /// `masquerade`: from the address of the interface that the packet leaves by.

@@ -9,10 +9,12 @@ use super::batch::family_number;
 use super::display::family_of;
 use super::model::Relation;
 use super::wire::{Writer, kind};
+use crate::Prefix;
 
 /// The registers that the expressions use.
 const REGISTER: u32 = libc::NFT_REG_1.cast_unsigned();
 const SECOND_REGISTER: u32 = libc::NFT_REG_2.cast_unsigned();
+const THIRD_REGISTER: u32 = libc::NFT_REG_3.cast_unsigned();
 const VERDICT_REGISTER: u32 = libc::NFT_REG_VERDICT.cast_unsigned();
 
 /// The port of a translation is given (`NF_NAT_RANGE_PROTO_SPECIFIED`).
@@ -139,15 +141,21 @@ pub(super) fn verdict(writer: &mut Writer, code: i32, chain: Option<&String>) {
     });
 }
 
-pub(super) fn translate(writer: &mut Writer, direction: i32, address: IpAddr, port: Option<u16>) {
-    immediate(writer, REGISTER, &octets(address));
+pub(super) fn translate(writer: &mut Writer, direction: i32, to: Prefix, port: Option<u16>) {
+    immediate(writer, REGISTER, &octets(to.network().address()));
+    if !to.is_host() {
+        immediate(writer, THIRD_REGISTER, &octets(to.last()));
+    }
     if let Some(port) = port {
         immediate(writer, SECOND_REGISTER, &port.to_be_bytes());
     }
     expression(writer, "nat", |data| {
         data.number(1, direction.cast_unsigned());
-        data.number(2, family_number(family_of(address)).into());
+        data.number(2, family_number(family_of(to.address())).into());
         data.number(3, REGISTER);
+        if !to.is_host() {
+            data.number(4, THIRD_REGISTER);
+        }
         if port.is_some() {
             data.number(5, SECOND_REGISTER);
             data.number(7, PORT_GIVEN);

@@ -1,7 +1,8 @@
 //! What redirection does to connections, new ones and those that were there before.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use linux::nft::{
     self, Base, Chain, ChainKind, Change, CtState, Element, Family, Hook, Relation, Rule, Set, Statement, Table,
@@ -335,6 +336,33 @@ fn connections_are_spread_over_the_targets_of_a_service() {
         assert_eq!(counts.iter().sum::<usize>(), clients.len());
         // With a fair coin, fewer than 50 of 200 happen once in 10^13 runs.
         assert!(counts.iter().all(|count| *count >= 50), "{counts:?}");
+    });
+}
+
+#[test]
+fn each_destination_has_an_address_of_the_proxy_to_itself() {
+    in_namespace(|| {
+        let pod = Pod::new();
+        let own: Prefix = "127.128.0.0/9".parse().unwrap();
+        let leaves = Statement::Destination(Relation::NotEqual, "127.0.0.1".parse().unwrap());
+        let rule = Rule::new([leaves, Statement::L4Protocol(Transport::Tcp), Statement::DnatAmong(own, PROXY)]);
+        pod.run(|| nft::apply(&[Change::ReplaceTable(table(vec![nat(Hook::Output, "output", vec![rule])]))])).unwrap();
+        let proxy = pod.listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PROXY));
+        let reached = |destination: SocketAddr| {
+            let mut client = pod.run(|| dial(destination));
+            let (mut server, _peer) = accept(&proxy);
+            talk(&mut client, &mut server).unwrap();
+            assert_eq!(socket::original_destination(&server).unwrap(), destination);
+            server.local_addr().unwrap().ip().to_canonical()
+        };
+        let destinations: Vec<SocketAddr> = (1..=20).map(|last| SocketAddr::from(([10, 96, 0, last], 80))).collect();
+        let addresses: Vec<_> = destinations.iter().map(|destination| reached(*destination)).collect();
+        assert!(addresses.iter().all(|address| own.contains(*address)), "{addresses:?}");
+        let different: HashSet<_> = addresses.iter().collect();
+        // Two of twenty have the same among eight millions once in 40,000 runs.
+        assert_eq!(different.len(), destinations.len(), "{addresses:?}");
+        let again: Vec<_> = destinations.iter().map(|destination| reached(*destination)).collect();
+        assert_eq!(again, addresses);
     });
 }
 

@@ -100,6 +100,7 @@ fn destination_nat() -> Vec<Rule> {
         rule(&[Statement::L4Protocol(Transport::Tcp), Statement::Counter, Statement::Redirect(15006)]),
         rule(&[port_80.clone(), four, to("10.0.0.10:8080")]),
         rule(&[six, port_80, to("[fd00::10]:8080")]),
+        rule(&[Statement::L4Protocol(Transport::Tcp), Statement::DnatAmong("127.128.0.0/9".parse().unwrap(), 15001)]),
         rule(&[Statement::DestinationPort(Transport::Udp, Equal, 53), Statement::Redirect(15053)]),
     ]
 }
