@@ -1,7 +1,8 @@
 //! The packet filter rules of captured pods and of their node, as data from pure functions.
 //!
-//! Marks, ports and order are those of Istio's node agent, so that any ztunnel works behind them; two things differ.
+//! Marks, ports and order are those of Istio's node agent, so that any ztunnel works behind them; three things differ.
 //! Only the first segment of a connection is ever redirected, so that connections from before stay whole.
+//! Connections to different servers reach the proxy at different addresses, so that they do not get in each other's way.
 //! And a pod that leaves keeps a rule that needs connection tracking, so that redirected connections stay translated.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
