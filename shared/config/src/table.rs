@@ -114,7 +114,7 @@ knobs! {
         ENABLE_ORIG_SRC: Option<bool> = "" "" [Ztunnel];
         /// Streams on one pooled HBONE connection, unless the peer allows fewer.
         POOL_MAX_STREAMS_PER_CONNECTION: u16 = "100" "streams" [Ztunnel];
-        /// How long the pool keeps a connection that carries no stream.
+        /// How long the pool keeps a connection that carries no stream. `0s`: it ends with its last stream.
         POOL_UNUSED_RELEASE_TIMEOUT: Duration = "5m" "" [Ztunnel];
         /// Flow-control window of one HBONE stream; a bulk stream gets less of it while others on its connection are quick.
         HTTP2_STREAM_WINDOW_SIZE: u32 = "4194304" "bytes" [Ztunnel];
