@@ -9,9 +9,11 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::task::patience;
 use crate::HboneError;
 use crate::client::member::{Member, Slot};
+
+/// How soon a connection is looked at again that is not to be kept, while it has streams or has not had its first.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The connections and the dial of every key.
 pub(crate) struct Entries<K> {
@@ -153,4 +155,9 @@ impl Entry {
         self.dial = Some(Arc::clone(&dial));
         Place::Dial(dial, Arc::clone(&self.changed).notified_owned())
     }
+}
+
+/// How soon a connection with streams may have been without them for `timeout`.
+pub(super) fn patience(timeout: Duration) -> Duration {
+    if timeout.is_zero() { PATIENCE } else { timeout }
 }

@@ -4,20 +4,16 @@ use std::future::Future;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use ::io::Transport;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Inner;
-use super::entries::{Dial, Idle};
+use super::entries::{Dial, Idle, patience};
 use crate::client::member::Member;
 use crate::client::{Driver, handshake};
 use crate::{DialError, HboneError, Parameters};
-
-/// How soon a connection is looked at again that is not to be kept, while it has streams or has not had its first.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a connection's task knows; it keeps neither the pool nor the connection's handle alive.
 pub(super) struct Task<K> {
@@ -136,11 +132,6 @@ where
             pool.entries().settle(&self.key, &self.dialling, failure);
         }
     }
-}
-
-/// How soon a connection with streams may have been without them for `timeout`.
-pub(super) fn patience(timeout: Duration) -> Duration {
-    if timeout.is_zero() { PATIENCE } else { timeout }
 }
 
 /// Waits for the peer's first SETTINGS.
