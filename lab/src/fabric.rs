@@ -47,6 +47,7 @@ impl Node {
 pub fn build(families: Families, service_addresses: &[IpAddr]) -> io::Result<()> {
     prepare_families(families)?;
     link::set_up("lo")?;
+    keep_frames_from_netfilter()?;
     link::add_bridge(BRIDGE)?;
     link::set_up(BRIDGE)?;
     for address in fabric_addresses(families).iter() {
@@ -54,6 +55,21 @@ pub fn build(families: Families, service_addresses: &[IpAddr]) -> io::Result<()>
     }
     for address in service_addresses {
         link::add_address(BRIDGE, Prefix::host(*address))?;
+    }
+    Ok(())
+}
+
+/// Lets the bridge hand frames on as a switch does.
+///
+/// Where the kernel has `br_netfilter`, each new network namespace begins with the hooks of a router for what a bridge
+/// hands on: the packets between nodes would be tracked a third time, by something that no network between nodes does.
+fn keep_frames_from_netfilter() -> io::Result<()> {
+    for protocol in ["arp", "ip", "ip6"] {
+        match sysctl::write(&format!("net/bridge/bridge-nf-call-{protocol}tables"), "0") {
+            // There is no `br_netfilter`.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            written => written?,
+        }
     }
     Ok(())
 }
