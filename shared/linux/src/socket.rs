@@ -78,8 +78,8 @@ pub struct Keepalive {
 pub struct StreamOptions {
     /// The firewall mark; needs `CAP_NET_ADMIN` in the namespace.
     pub mark: Option<u32>,
-    /// The source address to send from even when it is not of this host (`IP_TRANSPARENT` and `IP_FREEBIND`), with a
-    /// port of the kernel's choice.
+    /// The source address to send from even when it is not of this host (`IP_TRANSPARENT`), with a port of the kernel's
+    /// choice.
     pub source: Option<IpAddr>,
     /// How it behaves.
     pub tuning: Tuning,
@@ -237,10 +237,6 @@ fn bind_source(socket: &Socket, target: SocketAddr, source: IpAddr) -> io::Resul
         (_, source) => source,
     };
     set_transparent(socket, target.ip())?;
-    if target.is_ipv6() {
-        socket.set_freebind_v6(true)?;
-    }
-    socket.set_freebind_v4(true)?;
     // The port is chosen at connect, by destination: many sources' worth of ports instead of one.
     nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
     socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
