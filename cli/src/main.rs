@@ -20,12 +20,17 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tikv_jemallocator::Jemalloc;
 
 use verbs::{
     bench as bench_verb, completion, controlplane, down, echo, exec, fetch, kubeconfig, load, log, logs, manifest,
     mtls, node,
 };
 use verbs::{status, supervisor, up, version, ztunnel, ztunnel_config};
+
+/// The allocator of Rust and of the C libraries beside it (docs/decisions/allocator.md).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// An ambient service mesh: mTLS, identity and policy for pods, without sidecars.
 #[derive(Debug, Parser)]
