@@ -22,10 +22,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use linux::{NetNs, link};
+use tikv_jemallocator::Jemalloc;
 use tokio::time::Instant;
 
 use crate::mesh::Mesh;
 use crate::proxy::Proxy;
+
+/// That of the program whose proxy is measured.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// How often an endpoint is changed.
 const CHANGES: u64 = 21;
