@@ -104,6 +104,7 @@ pub async fn enrol(tools: &Tools, pod: &Pod, capture: &Capture) -> Result<Enroll
         return Err(EnrolError::NoAddress);
     }
     let netns = tools.netns.open(uid.as_str())?;
+    redirect::prepare(&netns).map_err(EnrolError::kernel("preparing the network namespace"))?;
     tools.proxies.add(uid.clone(), info_of(pod), netns.clone()).await?;
     tools.bypass.add(&uid, &addresses).map_err(EnrolError::kernel("adding the pod to the probe bypass"))?;
     // An agent that starts again leaves alone what an earlier one has put in place.

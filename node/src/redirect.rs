@@ -4,13 +4,23 @@ use std::io;
 
 use linux::netns::NetNs;
 use linux::nft::{self, Chain, Change, Family, LiveChain, Table};
-use linux::{Prefix, route, sysctl};
+use linux::{Prefix, marks, route, sysctl};
 
 use crate::eligibility::Capture;
 use crate::linger::answers_lookups;
 use crate::rules::{
     self, CONNECTION_MARK, FamilyRules, MARK_MASK, POD_TABLE, ROUTE_TABLE, RULE_PRIORITY, leaving_table,
 };
+
+/// Lets answers carry the mark of what they answer in a pod's network namespace, so that they can be routed by it.
+///
+/// ztunnel looks for that when it takes the pod over.
+///
+/// # Errors
+/// The kernel's.
+pub fn prepare(netns: &NetNs) -> io::Result<()> {
+    netns.run(marks::copy_to_answers)?
+}
 
 /// Redirects a pod's new connections, and its name lookups if they are captured, to ztunnel, in place of whatever rules an
 /// agent left before.
@@ -22,6 +32,7 @@ use crate::rules::{
 /// # Errors
 /// The kernel's; nothing is redirected then.
 pub fn install(netns: &NetNs, families: &[FamilyRules], capture: &Capture) -> io::Result<()> {
+    prepare(netns)?;
     netns.run(|| {
         for is_ipv6 in routed(families, |disabled| disabled == "0") {
             route::add(&return_route(is_ipv6))?;
@@ -70,7 +81,7 @@ pub fn is_intact(netns: &NetNs, families: &[FamilyRules], capture: &Capture) -> 
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(marks::are_copied_to_answers())
     })?
 }
 

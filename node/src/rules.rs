@@ -1,8 +1,9 @@
 //! The packet filter rules of captured pods and of their node, as data from pure functions.
 //!
-//! Marks, ports and order are those of Istio's node agent, so that any ztunnel works behind them; three things differ.
+//! Marks, ports and order are those of Istio's node agent, so that any ztunnel works behind them; four things differ.
 //! Only the first segment of a connection is ever redirected, so that connections from before stay whole.
 //! Connections to different servers reach the proxy at different addresses, so that they do not get in each other's way.
+//! Answers to connections that ztunnel opened find their way back without a rule that looks at each packet.
 //! And a pod that leaves keeps a rule that needs connection tracking, so that redirected connections stay translated.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,7 +22,8 @@ pub const HOST_TABLE: &str = "aquifer-host";
 
 /// The mark of every packet that ztunnel sends.
 pub const PROXY_MARK: u32 = 0x539;
-/// The mark of connections that ztunnel opened with a client's source address.
+/// The mark of connections that ztunnel opens to the pod's application, with a client's source address: what answers
+/// them has it, too ([`linux::marks`]), and is routed back by it.
 pub const CONNECTION_MARK: u32 = 0x111;
 /// The bits of a mark that belong to the mesh; the others are somebody else's.
 pub const MARK_MASK: u32 = 0xfff;
@@ -47,8 +49,6 @@ const FORWARDED_ZONE: u16 = 1;
 /// Before connection tracking, as in the kernel's `NF_IP_PRI_RAW`.
 const RAW: i32 = -300;
 
-/// Before connection tracking's own translation, as in the kernel's `NF_IP_PRI_MANGLE`.
-const MANGLE: i32 = -150;
 /// The kernel's `NF_IP_PRI_NAT_DST`.
 const DESTINATION_NAT: i32 = -100;
 /// The kernel's `NF_IP_PRI_NAT_SRC`.
@@ -91,12 +91,8 @@ impl FamilyRules {
 #[must_use]
 pub fn pod_table(families: &[FamilyRules], capture: &Capture, lookups: &[FamilyRules]) -> Table {
     let mut table = Table::new(Family::Inet, POD_TABLE);
-    table.chains = vec![
-        mark_prerouting(),
-        mark_output(),
-        nat_prerouting(prerouting_rules(families, capture)),
-        nat_output(output_rules(families, lookups)),
-    ];
+    table.chains =
+        vec![nat_prerouting(prerouting_rules(families, capture)), nat_output(output_rules(families, lookups))];
     // A virtual machine's own connections to the port of tunnels are redirected, and so have to be tracked.
     let tunnels = if capture.virtual_interfaces.is_empty() { tunnel_rules() } else { Default::default() };
     let zones = if lookups.is_empty() { Default::default() } else { zone_rules() };
@@ -104,8 +100,8 @@ pub fn pod_table(families: &[FamilyRules], capture: &Capture, lookups: &[FamilyR
     table
 }
 
-/// The table of a pod that has left and still has connections through ztunnel: nothing new is redirected, marks and
-/// connection tracking stay.
+/// The table of a pod that has left and still has connections through ztunnel: nothing new is redirected, connection
+/// tracking stays, and so does the way back of answers.
 #[must_use]
 pub fn leaving_table() -> Table {
     let keep = || {
@@ -115,7 +111,7 @@ pub fn leaving_table() -> Table {
         )
     };
     let mut table = Table::new(Family::Inet, POD_TABLE);
-    table.chains = vec![mark_prerouting(), mark_output(), nat_prerouting(vec![keep()]), nat_output(vec![keep()])];
+    table.chains = vec![nat_prerouting(vec![keep()]), nat_output(vec![keep(), way_back()])];
     // With answers to lookups that the proxy still forwards.
     table.chains.extend(track_chains([zone_rules()]));
     table
@@ -145,32 +141,6 @@ pub fn host_table(families: &[FamilyRules]) -> Table {
     let base = Base::new(ChainKind::Nat, Hook::Postrouting, SOURCE_NAT);
     table.chains = vec![Chain::at(base, "postrouting", rules)];
     table
-}
-
-fn mark_prerouting() -> Chain {
-    let remember = rule(
-        [
-            Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK },
-            // Not what ztunnel answers on connections of others: those need no way back.
-            Statement::CtState(CtState::NEW),
-            Statement::Counter,
-            Statement::UpdateCtMark { keep: !MARK_MASK, value: CONNECTION_MARK },
-        ],
-        "remember connections that ztunnel opened",
-    );
-    Chain::at(Base::new(ChainKind::Filter, Hook::Prerouting, MANGLE), "mark-prerouting", [remember])
-}
-
-fn mark_output() -> Chain {
-    let restore = rule(
-        [
-            Statement::CtMark { mask: MARK_MASK, relation: Relation::Equal, value: CONNECTION_MARK },
-            Statement::Counter,
-            Statement::SetMarkFromCt,
-        ],
-        "route replies to them back to ztunnel",
-    );
-    Chain::at(Base::new(ChainKind::Route, Hook::Output, MANGLE), "mark-output", [restore])
 }
 
 fn nat_prerouting(rules: Vec<Rule>) -> Chain {
@@ -247,8 +217,9 @@ fn output_rules(families: &[FamilyRules], lookups: &[FamilyRules]) -> Vec<Rule> 
             Statement::Counter,
             Statement::Accept,
         ],
-        "answers to ztunnel",
+        "ztunnel's connections to the application, and answers on them",
     ));
+    rules.push(way_back());
     for family in families {
         rules.push(rule(
             [
@@ -273,6 +244,22 @@ fn output_rules(families: &[FamilyRules], lookups: &[FamilyRules]) -> Vec<Rule> 
         ));
     }
     rules
+}
+
+/// For a ztunnel that does not give its connections to the application the mark that leads answers back to it, as Istio's
+/// does not: their first segment gets it here, and the application's end takes it over.
+fn way_back() -> Rule {
+    rule(
+        [
+            Statement::L4Protocol(Transport::Tcp),
+            Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK },
+            Statement::OutInterface(Relation::Equal, "lo".to_owned()),
+            Statement::Counter,
+            Statement::SetMark(CONNECTION_MARK),
+            Statement::Accept,
+        ],
+        "answers of the application find their way back to ztunnel",
+    )
 }
 
 /// Each destination has an address of the proxy's own, as far as there are any.
@@ -309,14 +296,23 @@ fn lookup_rules(families: &[FamilyRules]) -> Vec<Rule> {
 }
 
 /// What is tracked apart, and what not at all: rules for arriving packets, and for leaving ones.
+///
+/// Half of all packets are on the loopback interface, and the first rule is done with them: neither tunnels nor forwarded
+/// lookups are there.
 fn track_chains<const N: usize>(rules: [(Vec<Rule>, Vec<Rule>); N]) -> Vec<Chain> {
     let (arriving, leaving): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
-    let chain = |hook, name, rules: Vec<Vec<Rule>>| {
+    type Match = fn(Relation, String) -> Statement;
+    let chain = |hook, name, on: Match, rules: Vec<Vec<Rule>>| {
         let rules = rules.concat();
-        (!rules.is_empty()).then(|| Chain::at(Base::new(ChainKind::Filter, hook, RAW), name, rules))
+        if rules.is_empty() {
+            return None;
+        }
+        let own = rule([on(Relation::Equal, "lo".to_owned()), Statement::Accept], "packets inside the pod are tracked");
+        let rules: Vec<Rule> = [own].into_iter().chain(rules).collect();
+        Some(Chain::at(Base::new(ChainKind::Filter, hook, RAW), name, rules))
     };
-    let arriving = chain(Hook::Prerouting, "track-prerouting", arriving);
-    arriving.into_iter().chain(chain(Hook::Output, "track-output", leaving)).collect()
+    let arriving = chain(Hook::Prerouting, "track-prerouting", Statement::InInterface, arriving);
+    arriving.into_iter().chain(chain(Hook::Output, "track-output", Statement::OutInterface, leaving)).collect()
 }
 
 /// Tunnels are never translated, and carry most of the traffic: tracking them would cost every packet a look-up.
@@ -329,9 +325,11 @@ fn tunnel_rules() -> (Vec<Rule>, Vec<Rule>) {
     type Match = fn(Transport, Relation, u16) -> Statement;
     let [to, from]: [Match; 2] = [Statement::DestinationPort, Statement::SourcePort];
     let port = |side: Match| side(Transport::Tcp, Relation::Equal, INBOUND_HBONE_PORT);
-    let arriving = [to, from].map(|side| rule([port(side), Statement::Counter, Statement::NoTrack], comment));
-    let leaving =
-        [to, from].map(|side| rule([port(side), from_proxy(), Statement::Counter, Statement::NoTrack], comment));
+    let arriving =
+        [to, from].map(|side| rule([port(side), Statement::Counter, Statement::NoTrack, Statement::Accept], comment));
+    let leaving = [to, from].map(|side| {
+        rule([port(side), from_proxy(), Statement::Counter, Statement::NoTrack, Statement::Accept], comment)
+    });
     (arriving.into(), leaving.into())
 }
 

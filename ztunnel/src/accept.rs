@@ -83,7 +83,12 @@ pub(crate) struct Listeners {
     /// Who else listens there.
     pub(crate) claim: Claim,
     pub(crate) by_worker: Vec<Vec<(Role, std::net::TcpListener)>>,
+    /// The mark of connections to the pod's application.
+    pub(crate) application_mark: u32,
 }
+
+/// The mark that is routed to the loopback interface in a captured pod, whoever captured it (Istio's node agent, too).
+const ANSWERS_MARK: u32 = 0x111;
 
 /// Opens the listeners for each of `workers` workers inside the namespace: all, or none.
 ///
@@ -122,7 +127,10 @@ pub(crate) fn listen(netns: &NetNs, settings: &Settings, workers: usize, manner:
         let roles = || Role::ALWAYS.into_iter().chain(settings.socks.then_some(Role::Socks));
         let by_worker = (0..workers).map(|_worker| roles().map(&mut one).collect());
         let by_worker = by_worker.collect::<io::Result<_>>()?;
-        Ok(Listeners { claim, by_worker })
+        // Where the node agent has seen to it that answers carry the mark of the question, one that leads them back;
+        // elsewhere it tracks connections with the proxy's own, and marks the answers.
+        let application_mark = if linux::marks::are_copied_to_answers() { ANSWERS_MARK } else { settings.mark };
+        Ok(Listeners { claim, by_worker, application_mark })
     })?
 }
 

@@ -86,7 +86,8 @@ fn open(settings: &Settings, pod: &Pod, destination: SocketAddr, other: Other) -
         is_local: matches!(other, Other::Application(_)),
         unsent: matches!(other, Other::Proxy).then_some(TUNNEL_UNSENT),
     };
-    let options = StreamOptions { mark: Some(settings.mark), source, tuning, user_timeout: settings.user_timeout };
+    let mark = if matches!(other, Other::Application(_)) { pod.application_mark } else { settings.mark };
+    let options = StreamOptions { mark: Some(mark), source, tuning, user_timeout: settings.user_timeout };
     let socket = pod.netns.run(|| linux::socket::stream(destination, &options))??;
     Ok(TcpSocket::from_std_stream(socket))
 }

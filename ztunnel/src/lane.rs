@@ -24,6 +24,8 @@ pub(crate) struct Pod {
     pub(crate) uid: PodUid,
     pub(crate) name: LocalName,
     pub(crate) netns: NetNs,
+    /// The mark of connections to its application.
+    pub(crate) application_mark: u32,
     /// Somebody listened in the pod before, and may leave us what waits there.
     pub(crate) has_predecessor: bool,
     /// Somebody else listens in the pod by now.
@@ -64,8 +66,14 @@ pub(crate) type Lanes = Arc<[Arc<Lane>]>;
 pub(crate) type Held = (Guard, Carried);
 
 impl Pod {
-    pub(crate) fn new(uid: PodUid, name: LocalName, netns: NetNs, has_predecessor: bool) -> Self {
-        Self { uid, name, netns, has_predecessor, has_successor: AtomicBool::new(false) }
+    pub(crate) fn new(
+        uid: PodUid,
+        name: LocalName,
+        netns: NetNs,
+        application_mark: u32,
+        has_predecessor: bool,
+    ) -> Self {
+        Self { uid, name, netns, application_mark, has_predecessor, has_successor: AtomicBool::new(false) }
     }
 }
 

@@ -302,7 +302,7 @@ mod tests {
     fn pod(uid: &str) -> Arc<Pod> {
         let text = || Arc::<str>::from(uid);
         let name = discovery::LocalName { namespace: text(), name: text(), service_account: text() };
-        Arc::new(Pod::new(uid.into(), name, linux::NetNs::current().unwrap(), false))
+        Arc::new(Pod::new(uid.into(), name, linux::NetNs::current().unwrap(), 0, false))
     }
 
     fn registered(registry: &Arc<Registry>, uid: &str) -> Registered {

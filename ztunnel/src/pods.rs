@@ -277,9 +277,11 @@ impl Pods {
 
     fn start(&self, uid: &PodUid, info: &WorkloadInfo, netns: &NetNs, manner: Manner) -> io::Result<Running> {
         let Inner { shared, workers, node, .. } = &*self.inner;
-        let Listeners { claim, by_worker } = accept::listen(netns, &shared.settings, workers.desks().len(), manner)?;
+        let Listeners { claim, by_worker, application_mark } =
+            accept::listen(netns, &shared.settings, workers.desks().len(), manner)?;
         let lookups = lookups::listen(netns, &shared.settings, &shared.lookups.addresses)?;
-        let pod = Arc::new(Pod::new(uid.clone(), local_name(info), netns.clone(), claim.has_elders()));
+        let pod =
+            Arc::new(Pod::new(uid.clone(), local_name(info), netns.clone(), application_mark, claim.has_elders()));
         let (drain, watch) = node.child();
         let lane = |desk: &Desk| Lane {
             shared: Arc::clone(shared),

@@ -81,7 +81,7 @@ impl Seldom {
 /// What of the configuration connections look at.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The mark on every socket inside a pod.
+    /// The mark on every socket inside a pod, but for those to its application.
     pub(crate) mark: u32,
     /// SO_REUSEPORT on listeners inside pods.
     pub(crate) reuse_port: bool,

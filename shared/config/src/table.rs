@@ -105,6 +105,7 @@ knobs! {
         /// Listens on both IP families; `false` means IPv4 alone.
         IPV6_ENABLED: bool = "true" "" [Ztunnel];
         /// The mark on every socket that the proxy opens; the redirection rules let marked packets pass.
+        /// Connections to an application that our node agent has captured have the mark that leads answers back, 0x111.
         PACKET_MARK: u32 = "1337" "" [Ztunnel];
         /// The node agent's socket.
         INPOD_UDS: PathBuf = "/var/run/ztunnel/ztunnel.sock" "" [Ztunnel];

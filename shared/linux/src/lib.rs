@@ -12,6 +12,7 @@
 pub mod directory;
 mod error;
 pub mod link;
+pub mod marks;
 pub mod mount;
 mod netlink;
 pub mod netns;

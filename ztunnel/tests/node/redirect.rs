@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use linux::nft::{Base, Chain, ChainKind, Change, Family, Hook, Relation, Rule, Statement, Table, TcpFlags, Transport};
-use linux::{Prefix, nft, route};
+use linux::{Prefix, marks, nft, route};
 
 /// The rules and routes that a node agent makes in a captured pod, as far as these tests need them.
 pub(super) fn redirect() {
@@ -16,14 +16,6 @@ pub(super) fn redirect() {
     let first = Statement::TcpFlags { mask: TcpFlags::SYN.and(TcpFlags::ACK), value: TcpFlags::SYN };
     let chain =
         |name: &str, kind, hook, priority, rules: Vec<Rule>| Chain::at(Base::new(kind, hook, priority), name, rules);
-    let remember = Rule::new([
-        Statement::Mark { mask: MASK, relation: Relation::Equal, value: PROXY },
-        Statement::UpdateCtMark { keep: !MASK, value: SPOOFED },
-    ]);
-    let restore = Rule::new([
-        Statement::CtMark { mask: MASK, relation: Relation::Equal, value: SPOOFED },
-        Statement::SetMarkFromCt,
-    ]);
     let inbound = not_loopback.clone().map(|not_loopback| {
         let not_tunnel = Statement::DestinationPort(Transport::Tcp, Relation::NotEqual, 15008);
         Rule::new([not_loopback, not_tunnel, not_proxy.clone(), first.clone(), Statement::Redirect(15006)])
@@ -51,12 +43,11 @@ pub(super) fn redirect() {
     let outgoing = lookups.into_iter().chain([answers]).chain(own).chain(outbound).collect();
     let mut table = Table::new(Family::Inet, "test");
     table.chains = vec![
-        chain("mark-in", ChainKind::Filter, Hook::Prerouting, -150, vec![remember]),
-        chain("mark-out", ChainKind::Route, Hook::Output, -150, vec![restore]),
         chain("in", ChainKind::Nat, Hook::Prerouting, -100, inbound.to_vec()),
         chain("out", ChainKind::Nat, Hook::Output, -100, outgoing),
     ];
     nft::apply(&[Change::ReplaceTable(table)]).unwrap();
+    marks::copy_to_answers().unwrap();
     for (is_ipv6, any) in [(false, Prefix::ANY_V4), (true, Prefix::ANY_V6)] {
         route::add_rule(&route::Rule { is_ipv6, mark: SPOOFED, mask: MASK, priority: 32764, table: 100 }).unwrap();
         route::add(&route::Route::local(any, "lo", 100)).unwrap();

@@ -160,7 +160,6 @@ impl Display for Statement {
         match self {
             Self::L4Protocol(transport) => write!(f, "meta l4proto {transport}"),
             Self::Mark { mask, relation, value } => write_masked("meta mark", *mask, *relation, *value, f),
-            Self::CtMark { mask, relation, value } => write_masked("ct mark", *mask, *relation, *value, f),
             Self::CtState(states) => write!(f, "ct state {states}"),
             Self::Source(relation, prefix) => write_prefix("saddr", *relation, *prefix, f),
             Self::Destination(relation, prefix) => write_prefix("daddr", *relation, *prefix, f),
@@ -176,11 +175,6 @@ impl Display for Statement {
             Self::RandomIs { modulus, value } => write!(f, "numgen random mod {modulus} {value}"),
             Self::Counter => write!(f, "counter"),
             Self::SetMark(value) => write!(f, "meta mark set {value:#010x}"),
-            Self::SetMarkFromCt => write!(f, "meta mark set ct mark"),
-            Self::SetCtMark(value) => write!(f, "ct mark set {value:#010x}"),
-            Self::UpdateCtMark { keep, value } => {
-                write!(f, "ct mark set ct mark & {:#010x} | {value:#010x}", keep | value)
-            }
             Self::SetCtZone(zone) => write!(f, "ct zone set {zone}"),
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
             Self::DnatTo(to) => write!(f, "dnat to {to}"),

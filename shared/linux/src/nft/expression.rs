@@ -5,7 +5,7 @@ use std::io;
 use super::display::family_of;
 use super::model::{Family, Relation, Rule, Statement, Transport};
 use super::register::{
-    compare, compare_masked, expression, load, load_ct, load_meta, load_payload, load_random, look_up, mask_and_flip,
+    compare, compare_masked, expression, keep_bits, load, load_ct, load_meta, load_payload, load_random, look_up,
     octets, operator, redirect, store, to_network_order, translate, verdict,
 };
 use super::wire::{Writer, kind};
@@ -51,13 +51,9 @@ fn write_statement(writer: &mut Writer, known: &mut Known, statement: &Statement
             load_meta(writer, libc::NFT_META_MARK);
             compare_masked(writer, *mask, *relation, *value);
         }
-        Statement::CtMark { mask, relation, value } => {
-            load_ct(writer, libc::NFT_CT_MARK);
-            compare_masked(writer, *mask, *relation, *value);
-        }
         Statement::CtState(states) => {
             load_ct(writer, libc::NFT_CT_STATE);
-            mask_and_flip(writer, &states.0.to_ne_bytes(), &[0; 4]);
+            keep_bits(writer, &states.0.to_ne_bytes());
             compare(writer, libc::NFT_CMP_NEQ, &[0; 4]);
         }
         Statement::Source(relation, prefix) => known.match_prefix(writer, Side::Source, *relation, *prefix)?,
@@ -79,7 +75,7 @@ fn write_statement(writer: &mut Writer, known: &mut Known, statement: &Statement
         Statement::TcpFlags { mask, value } => {
             known.require_transport(writer, Transport::Tcp)?;
             load_payload(writer, TRANSPORT_HEADER, 13, 1);
-            mask_and_flip(writer, &[mask.0], &[0]);
+            keep_bits(writer, &[mask.0]);
             compare(writer, libc::NFT_CMP_EQ, &[value.0]);
         }
         Statement::InInterface(relation, name) => {
@@ -112,20 +108,6 @@ fn write_action(writer: &mut Writer, known: &Known, statement: &Statement) -> io
         Statement::SetMark(value) => {
             load(writer, &value.to_ne_bytes());
             store(writer, "meta", libc::NFT_META_MARK);
-        }
-        Statement::SetMarkFromCt => {
-            load_ct(writer, libc::NFT_CT_MARK);
-            store(writer, "meta", libc::NFT_META_MARK);
-        }
-        Statement::SetCtMark(value) => {
-            load(writer, &value.to_ne_bytes());
-            store(writer, "ct", libc::NFT_CT_MARK);
-        }
-        Statement::UpdateCtMark { keep, value } => {
-            load_ct(writer, libc::NFT_CT_MARK);
-            // Bits that are set must be cleared first: the kernel flips them.
-            mask_and_flip(writer, &(keep & !value).to_ne_bytes(), &value.to_ne_bytes());
-            store(writer, "ct", libc::NFT_CT_MARK);
         }
         Statement::SetCtZone(zone) => {
             load(writer, &zone.to_ne_bytes());
@@ -167,7 +149,6 @@ fn write_action(writer: &mut Writer, known: &Known, statement: &Statement) -> io
         // The matches, which the caller has written.
         Statement::L4Protocol(_)
         | Statement::Mark { .. }
-        | Statement::CtMark { .. }
         | Statement::CtState(_)
         | Statement::Source(..)
         | Statement::Destination(..)
@@ -251,8 +232,7 @@ impl Known {
         self.load_address(writer, side, family_of(prefix.address()))?;
         if !prefix.is_host() {
             let mask = octets(prefix.mask());
-            let unflipped = vec![0; mask.len()];
-            mask_and_flip(writer, &mask, &unflipped);
+            keep_bits(writer, &mask);
         }
         compare(writer, operator(relation), &octets(prefix.network().address()));
         Ok(())

@@ -192,15 +192,6 @@ pub enum Statement {
         /// What they are compared with.
         value: u32,
     },
-    /// `ct mark & mask == value`; a mask of `u32::MAX` compares the whole mark.
-    CtMark {
-        /// The bits that count.
-        mask: u32,
-        /// Wanted or not.
-        relation: Relation,
-        /// What they are compared with.
-        value: u32,
-    },
     /// `ct state established,related`
     CtState(CtState),
     /// `ip saddr`, `ip6 saddr`
@@ -248,17 +239,6 @@ pub enum Statement {
     Counter,
     /// `meta mark set value`
     SetMark(u32),
-    /// `meta mark set ct mark`
-    SetMarkFromCt,
-    /// `ct mark set value`
-    SetCtMark(u32),
-    /// `ct mark set ct mark & keep | value`: keeps some bits, sets others.
-    UpdateCtMark {
-        /// The bits that stay as they are.
-        keep: u32,
-        /// The bits that are set.
-        value: u32,
-    },
     /// `ct zone set zone`
     SetCtZone(u16),
     /// `redirect to :port`: to this host.

@@ -83,19 +83,20 @@ pub(super) fn compare(writer: &mut Writer, operator: i32, value: &[u8]) {
 
 pub(super) fn compare_masked(writer: &mut Writer, mask: u32, relation: Relation, value: u32) {
     if mask != u32::MAX {
-        mask_and_flip(writer, &mask.to_ne_bytes(), &[0; 4]);
+        keep_bits(writer, &mask.to_ne_bytes());
     }
     compare(writer, operator(relation), &value.to_ne_bytes());
 }
 
-/// `register = (register & mask) ^ flip`
-pub(super) fn mask_and_flip(writer: &mut Writer, mask: &[u8], flip: &[u8]) {
+/// `register = register & mask`
+pub(super) fn keep_bits(writer: &mut Writer, mask: &[u8]) {
     expression(writer, "bitwise", |data| {
         data.number(1, REGISTER);
         data.number(2, REGISTER);
         data.number(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
         data.nested(4, |data| data.bytes(kind::DATA_VALUE, mask));
-        data.nested(5, |data| data.bytes(kind::DATA_VALUE, flip));
+        // And flips none of them afterwards.
+        data.nested(5, |data| data.bytes(kind::DATA_VALUE, &vec![0; mask.len()]));
     });
 }
 

@@ -10,9 +10,9 @@ use linux::nft::{
 };
 use linux::route::{self, Route};
 use linux::socket::{self, ListenOptions, StreamOptions};
-use linux::{NetNs, Prefix, link};
+use linux::{NetNs, Prefix, link, marks};
 
-use super::support::{DEADLINE, accept, connect, in_namespace, listen};
+use super::support::{DEADLINE, accept, connect, in_namespace, listen, until};
 
 const TABLE: &str = "capture";
 const PROXY: u16 = 15006;
@@ -81,10 +81,6 @@ fn nat(hook: Hook, name: &str, rules: Vec<Rule>) -> Chain {
 
 fn table(chains: Vec<Chain>) -> Table {
     Table { chains, ..Table::new(Family::Inet, TABLE) }
-}
-
-fn masked(value: u32) -> Statement {
-    Statement::Mark { mask: MASK, relation: Relation::Equal, value }
 }
 
 /// Redirects connections at their first segment alone, but not the proxy's own.
@@ -230,18 +226,9 @@ fn redirected_connections_live_through_replacing_the_table() {
 
 /// The rules and routes by which the application sees the client's address although the proxy connects to it.
 fn keep_source(pod: &Pod) {
-    let filter = |kind, hook, name: &str, rule| Chain::at(Base::new(kind, hook, -150), name, [rule]);
-    let remember = Rule::new([masked(PROXY_MARK), Statement::UpdateCtMark { keep: !MASK, value: REPLY_MARK }]);
-    let restore = Rule::new([
-        Statement::CtMark { mask: MASK, relation: Relation::Equal, value: REPLY_MARK },
-        Statement::SetMarkFromCt,
-    ]);
-    pod.apply(Change::ReplaceTable(table(vec![
-        filter(ChainKind::Filter, Hook::Prerouting, "mangle-prerouting", remember),
-        filter(ChainKind::Route, Hook::Output, "mangle-output", restore),
-        nat(Hook::Prerouting, "prerouting", vec![redirect_new()]),
-    ])));
+    pod.apply(Change::ReplaceTable(table(vec![nat(Hook::Prerouting, "prerouting", vec![redirect_new()])])));
     pod.run(|| {
+        marks::copy_to_answers().unwrap();
         for any in [Prefix::ANY_V4, Prefix::ANY_V6] {
             let is_ipv6 = any.address().is_ipv6();
             route::add(&Route::local(any, "lo", 100)).unwrap();
@@ -263,18 +250,40 @@ fn the_application_sees_the_clients_address_behind_the_proxy() {
             let (mut inbound, peer) = accept(&ztunnel);
             assert_eq!(peer.ip(), addresses.client);
             let target = socket::original_destination(&inbound).unwrap();
-            let options = StreamOptions { mark: Some(PROXY_MARK), source: Some(peer.ip()), ..StreamOptions::default() };
+            let options = StreamOptions { mark: Some(REPLY_MARK), source: Some(peer.ip()), ..StreamOptions::default() };
             let mut upstream = pod.run(|| connect(target, &options)).unwrap();
             let (mut server, seen) = accept(&app);
             assert_eq!(seen.ip(), addresses.client);
             talk(&mut client, &mut inbound).unwrap();
             talk(&mut upstream, &mut server).unwrap();
 
-            // Un-enrolling keeps the marks and the table, so both halves live on.
+            // Un-enrolling keeps the routes and the table, so both halves live on.
             pod.replace_nat(vec![keep_tracking()]);
             talk(&mut client, &mut inbound).unwrap();
             talk(&mut upstream, &mut server).unwrap();
             pod.replace_nat(vec![redirect_new()]);
+        }
+    });
+}
+
+#[test]
+fn what_no_socket_answers_comes_back_to_the_proxy_too() {
+    in_namespace(|| {
+        let pod = Pod::new();
+        keep_source(&pod);
+        for addresses in families() {
+            let options =
+                StreamOptions { mark: Some(REPLY_MARK), source: Some(addresses.client), ..StreamOptions::default() };
+            let connect = || pod.run(|| connect(application(addresses), &options));
+            assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "nobody listens yet");
+
+            let app = pod.listen(application(addresses));
+            let mut upstream = connect().unwrap();
+            let (server, _) = accept(&app);
+            drop(server);
+            // What comes after the application's end is reset, which the next write is told.
+            until(|| (&upstream).write_all(b"late").is_err());
+            assert_eq!(upstream.read(&mut [0; 4]).unwrap(), 0);
         }
     });
 }

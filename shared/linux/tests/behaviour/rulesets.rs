@@ -31,8 +31,6 @@ fn matches(nets: &[&str]) -> Vec<Rule> {
         rule(&[Statement::SourcePort(udp, Equal, 53), Statement::Drop]),
         rule(&[Statement::L4Protocol(udp), Statement::InInterface(Equal, "eth0".into()), Statement::Accept]),
         rule(&[Statement::Mark { mask: u32::MAX, relation: Equal, value: 0x539 }, Statement::Accept]),
-        rule(&[Statement::CtMark { mask: 0xfff, relation: Equal, value: 0x111 }, Statement::Accept]),
-        rule(&[Statement::CtMark { mask: u32::MAX, relation: NotEqual, value: 1 }, Statement::Accept]),
         rule(&[Statement::CtState(CtState::ESTABLISHED.or(CtState::RELATED)), Statement::Counter]),
         rule(&[Statement::CtState(CtState::NEW), Statement::Counter]),
         rule(&[Statement::RandomBelow { modulus: 3, below: 2 }, Statement::Accept]),
@@ -122,12 +120,7 @@ fn source_nat() -> Vec<Rule> {
 }
 
 fn marks() -> Vec<Rule> {
-    vec![
-        rule(&[Statement::CtMark { mask: 0xfff, relation: Equal, value: 0x111 }, Statement::SetMarkFromCt]),
-        rule(&[Statement::SetMark(5)]),
-        rule(&[Statement::SetCtMark(5)]),
-        rule(&[Statement::UpdateCtMark { keep: 0xffff_f000, value: 0x111 }]),
-    ]
+    vec![rule(&[Statement::SetMark(5)])]
 }
 
 pub(crate) fn to_prefix(address: &str) -> linux::Prefix {
