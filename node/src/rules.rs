@@ -93,10 +93,11 @@ pub fn pod_table(families: &[FamilyRules], capture: &Capture, lookups: &[FamilyR
     let mut table = Table::new(Family::Inet, POD_TABLE);
     table.chains =
         vec![nat_prerouting(prerouting_rules(families, capture)), nat_output(output_rules(families, lookups))];
-    // A virtual machine's own connections to the port of tunnels are redirected, and so have to be tracked.
-    let tunnels = if capture.virtual_interfaces.is_empty() { tunnel_rules() } else { Default::default() };
+    // What virtual machines send has to be tracked: their connections to the port of tunnels are redirected, and those to
+    // them may be translated by others.
+    let untracked = capture.virtual_interfaces.is_empty().then(|| [application_rules(), tunnel_rules()]);
     let zones = if lookups.is_empty() { Default::default() } else { zone_rules() };
-    table.chains.extend(track_chains([tunnels, zones]));
+    table.chains.extend(track_chains(untracked.unwrap_or_default(), zones));
     table
 }
 
@@ -113,7 +114,7 @@ pub fn leaving_table() -> Table {
     let mut table = Table::new(Family::Inet, POD_TABLE);
     table.chains = vec![nat_prerouting(vec![keep()]), nat_output(vec![keep(), way_back()])];
     // With answers to lookups that the proxy still forwards.
-    table.chains.extend(track_chains([zone_rules()]));
+    table.chains.extend(track_chains([application_rules(), Default::default()], zone_rules()));
     table
 }
 
@@ -211,12 +212,7 @@ fn output_rules(families: &[FamilyRules], lookups: &[FamilyRules]) -> Vec<Rule> 
         .collect();
     rules.extend(lookup_rules(lookups));
     rules.push(rule(
-        [
-            Statement::L4Protocol(Transport::Tcp),
-            Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: CONNECTION_MARK },
-            Statement::Counter,
-            Statement::Accept,
-        ],
+        [Statement::L4Protocol(Transport::Tcp), connects_to_application(), Statement::Counter, Statement::Accept],
         "ztunnel's connections to the application, and answers on them",
     ));
     rules.push(way_back());
@@ -295,31 +291,46 @@ fn lookup_rules(families: &[FamilyRules]) -> Vec<Rule> {
     [datagrams, streams].into_iter().flat_map(of).collect()
 }
 
-/// What is tracked apart, and what not at all: rules for arriving packets, and for leaving ones.
+/// Rules for arriving packets, and for leaving ones.
+type BothWays = (Vec<Rule>, Vec<Rule>);
+
+/// What is not tracked at all, and what apart.
 ///
-/// Half of all packets are on the loopback interface, and the first rule is done with them: neither tunnels nor forwarded
-/// lookups are there.
-fn track_chains<const N: usize>(rules: [(Vec<Rule>, Vec<Rule>); N]) -> Vec<Chain> {
-    let (arriving, leaving): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
-    type Match = fn(Relation, String) -> Statement;
-    let chain = |hook, name, on: Match, rules: Vec<Vec<Rule>>| {
+/// Half of all packets are on the loopback interface, and have nothing to do with tunnels and forwarded lookups.
+fn track_chains([application, tunnels]: [BothWays; 2], zones: BothWays) -> Vec<Chain> {
+    let all = [application, own_rules(), tunnels, zones];
+    let (arriving, leaving): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    let chain = |hook, name, rules: Vec<Vec<Rule>>| {
         let rules = rules.concat();
-        if rules.is_empty() {
-            return None;
-        }
-        let own = rule([on(Relation::Equal, "lo".to_owned()), Statement::Accept], "packets inside the pod are tracked");
-        let rules: Vec<Rule> = [own].into_iter().chain(rules).collect();
-        Some(Chain::at(Base::new(ChainKind::Filter, hook, RAW), name, rules))
+        // Of no use are those that only say what is the case anyway.
+        (rules.len() > 1).then(|| Chain::at(Base::new(ChainKind::Filter, hook, RAW), name, rules))
     };
-    let arriving = chain(Hook::Prerouting, "track-prerouting", Statement::InInterface, arriving);
-    arriving.into_iter().chain(chain(Hook::Output, "track-output", Statement::OutInterface, leaving)).collect()
+    let arriving = chain(Hook::Prerouting, "track-prerouting", arriving);
+    arriving.into_iter().chain(chain(Hook::Output, "track-output", leaving)).collect()
+}
+
+/// Connections to the application are not translated. If they were tracked, one with the address and, by chance, the port of
+/// a client whose plaintext is redirected would be taken for that client's connection.
+fn application_rules() -> BothWays {
+    let untracked = || {
+        let statements = [connects_to_application(), Statement::Counter, Statement::NoTrack, Statement::Accept];
+        rule(statements, "connections to the application are not tracked")
+    };
+    (vec![untracked()], vec![untracked()])
+}
+
+/// The others inside the pod are tracked, since they may be redirected.
+fn own_rules() -> BothWays {
+    let own = |on: Statement| vec![rule([on, Statement::Accept], "all others inside the pod are")];
+    let lo = || "lo".to_owned();
+    (own(Statement::InInterface(Relation::Equal, lo())), own(Statement::OutInterface(Relation::Equal, lo())))
 }
 
 /// Tunnels are never translated, and carry most of the traffic: tracking them would cost every packet a look-up.
 ///
 /// An application that connects to the port itself is redirected, which needs tracking: its packets have no mark, and
 /// the answers to them are part of a connection by the time they get here.
-fn tunnel_rules() -> (Vec<Rule>, Vec<Rule>) {
+fn tunnel_rules() -> BothWays {
     let comment = "tunnels between proxies are not tracked";
     let from_proxy = || Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK };
     type Match = fn(Transport, Relation, u16) -> Statement;
@@ -334,7 +345,7 @@ fn tunnel_rules() -> (Vec<Rule>, Vec<Rule>) {
 }
 
 /// The proxy's own lookups, apart from the pod's: answers to them, and they themselves.
-fn zone_rules() -> (Vec<Rule>, Vec<Rule>) {
+fn zone_rules() -> BothWays {
     let query = rule(
         [
             Statement::DestinationPort(Transport::Udp, Relation::Equal, DNS_PORT),
@@ -359,6 +370,10 @@ fn zone_rules() -> (Vec<Rule>, Vec<Rule>) {
 /// Redirecting a later segment would pull a connection that existed before into the proxy, which resets it.
 fn first_segment() -> Statement {
     Statement::TcpFlags { mask: TcpFlags::SYN.and(TcpFlags::ACK), value: TcpFlags::SYN }
+}
+
+fn connects_to_application() -> Statement {
+    Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: CONNECTION_MARK }
 }
 
 fn not_from_proxy() -> Statement {

@@ -17,13 +17,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use linux::{route, sysctl};
 use node::rules::{MARK_MASK, ROUTE_TABLE, RULE_PRIORITY};
-use world::{Over, World, echo_works};
+use world::{Over, Proxy, World, echo_works};
 
 /// Makes the namespaces for each address family, or says why not.
 pub(crate) fn worlds() -> Vec<World> {
+    worlds_of(Proxy::Ours)
+}
+
+fn worlds_of(proxy: Proxy) -> Vec<World> {
     let mut worlds = Vec::new();
     for over in [Over::V4, Over::V6] {
-        match World::new(over) {
+        match World::new(over, proxy) {
             Ok(world) => worlds.push(world),
             Err(error) => println!("SKIPPED: network namespaces cannot be made here for {over:?}: {error}"),
         }
@@ -63,7 +67,7 @@ fn new_outgoing_connections_are_redirected_and_outlive_the_release() {
 
 #[test]
 fn new_incoming_connections_are_redirected_and_keep_the_callers_address() {
-    for world in worlds() {
+    for world in [Proxy::Ours, Proxy::Another].into_iter().flat_map(worlds_of) {
         let mut old = world.connect_in();
         world.install();
         echo_works(&mut old);
@@ -77,6 +81,17 @@ fn new_incoming_connections_are_redirected_and_keep_the_callers_address() {
         echo_works(&mut direct);
         assert_eq!(world.relayed(), 1);
         echo_works(&mut old);
+    }
+}
+
+#[test]
+fn the_proxy_may_use_the_port_of_the_client_whose_address_it_keeps() {
+    for world in worlds() {
+        world.install();
+        world.leave_one_port();
+        let mut redirected = world.connect_in();
+        echo_works(&mut redirected);
+        assert_eq!(world.last_caller(), Some(world.peer_ip()));
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use linux::netns::NetNs;
 use linux::socket::{ListenOptions, StreamOptions, original_destination};
-use linux::{Prefix, link, nft, route, socket};
+use linux::{Prefix, link, nft, route, socket, sysctl};
 use node::eligibility::Capture;
-use node::rules::{FamilyRules, PROXY_MARK};
+use node::rules::{CONNECTION_MARK, FamilyRules, PROXY_MARK};
 use node::{linger, redirect};
 
 const PORT: u16 = 7777;
@@ -38,6 +38,15 @@ impl Over {
     }
 }
 
+/// Whose marks the relay uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    /// Our ztunnel's: connections to the application have one of their own.
+    Ours,
+    /// Another's, which knows one mark for all.
+    Another,
+}
+
 pub(crate) struct World {
     over: Over,
     pod: NetNs,
@@ -47,7 +56,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(over: Over) -> std::io::Result<Self> {
+    pub(crate) fn new(over: Over, proxy: Proxy) -> std::io::Result<Self> {
         let (pod, peer) = (NetNs::create()?, NetNs::create()?);
         pod.run(|| link::add_veth("eth0", "eth0", &peer))??;
         // Addresses need a link that is up at both ends.
@@ -62,8 +71,8 @@ impl World {
         }
         let world = Self { over, pod, peer, relayed: Arc::default(), last_caller: Arc::default() };
         world.serve_echo();
-        world.serve_relay(15001, false);
-        world.serve_relay(15006, true);
+        world.serve_relay(15001, None);
+        world.serve_relay(15006, Some(proxy));
         Ok(world)
     }
 
@@ -180,6 +189,13 @@ impl World {
         made.load(Ordering::SeqCst)
     }
 
+    /// Leaves one port to connections from the pod, and to those from the peer.
+    pub(crate) fn leave_one_port(&self) {
+        for namespace in [&self.pod, &self.peer] {
+            namespace.run(|| sysctl::write("net/ipv4/ip_local_port_range", "40000 40000")).unwrap().unwrap();
+        }
+    }
+
     /// Runs something inside the pod.
     pub(crate) fn in_pod<T>(&self, run: impl FnOnce() -> T) -> T {
         self.pod.run(run).unwrap()
@@ -220,8 +236,8 @@ impl World {
         }
     }
 
-    /// Accepts as ztunnel does and connects on, with the caller's address when asked to.
-    fn serve_relay(&self, port: u16, keep_source: bool) {
+    /// Accepts as ztunnel does and connects on: to the application, which is to see the caller's address, as that proxy does.
+    fn serve_relay(&self, port: u16, to_application: Option<Proxy>) {
         let options =
             ListenOptions { mark: Some(PROXY_MARK), backlog: 128, transparent: true, ..ListenOptions::default() };
         let any = SocketAddr::new(self.over.any().address(), port);
@@ -233,7 +249,7 @@ impl World {
                 let downstream = downstream.unwrap();
                 relayed.fetch_add(1, Ordering::SeqCst);
                 let pod = pod.clone();
-                thread::spawn(move || relay(&pod, &downstream, keep_source));
+                thread::spawn(move || relay(&pod, &downstream, to_application));
             }
         });
     }
@@ -244,11 +260,12 @@ fn families() -> Vec<FamilyRules> {
     vec![FamilyRules::v4(Ipv4Addr::new(169, 254, 7, 127)), FamilyRules::v6(probes)]
 }
 
-fn relay(pod: &NetNs, downstream: &TcpStream, keep_source: bool) {
+fn relay(pod: &NetNs, downstream: &TcpStream, to_application: Option<Proxy>) {
     downstream.set_nonblocking(false).unwrap();
     let target = original_destination(downstream).unwrap();
-    let source = keep_source.then(|| downstream.peer_addr().unwrap().ip());
-    let options = StreamOptions { mark: Some(PROXY_MARK), source, ..StreamOptions::default() };
+    let source = to_application.map(|_| downstream.peer_addr().unwrap().ip());
+    let mark = if to_application == Some(Proxy::Ours) { CONNECTION_MARK } else { PROXY_MARK };
+    let options = StreamOptions { mark: Some(mark), source, ..StreamOptions::default() };
     let upstream = pod.run(|| socket::stream(target, &options)).unwrap().unwrap();
     let upstream = finish_connect(upstream, target);
     thread::scope(|scope| {
