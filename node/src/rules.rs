@@ -25,6 +25,9 @@ pub const PROXY_MARK: u32 = 0x539;
 /// The mark of connections that ztunnel opens to the pod's application, with a client's source address: what answers
 /// them has it, too ([`linux::marks`]), and is routed back by it.
 pub const CONNECTION_MARK: u32 = 0x111;
+/// The mark of packets that arrive where connections from outside may reach the application directly, and of what answers
+/// them: none that is routed anywhere but out again.
+pub const DIRECT_MARK: u32 = 0x222;
 /// The bits of a mark that belong to the mesh; the others are somebody else's.
 pub const MARK_MASK: u32 = 0xfff;
 /// The routing table that brings replies to a client's address back to ztunnel.
@@ -96,8 +99,9 @@ pub fn pod_table(families: &[FamilyRules], capture: &Capture, lookups: &[FamilyR
     // What virtual machines send has to be tracked: their connections to the port of tunnels are redirected, and those to
     // them may be translated by others.
     let untracked = capture.virtual_interfaces.is_empty().then(|| [application_rules(), tunnel_rules()]);
+    let direct = if capture.outbound_only { direct_rules() } else { Default::default() };
     let zones = if lookups.is_empty() { Default::default() } else { zone_rules() };
-    table.chains.extend(track_chains(untracked.unwrap_or_default(), zones));
+    table.chains.extend(track_chains(untracked.unwrap_or_default(), [direct, zones]));
     table
 }
 
@@ -114,7 +118,7 @@ pub fn leaving_table() -> Table {
     let mut table = Table::new(Family::Inet, POD_TABLE);
     table.chains = vec![nat_prerouting(vec![keep()]), nat_output(vec![keep(), way_back()])];
     // With answers to lookups that the proxy still forwards.
-    table.chains.extend(track_chains([application_rules(), Default::default()], zone_rules()));
+    table.chains.extend(track_chains([application_rules(), Default::default()], [direct_rules(), zone_rules()]));
     table
 }
 
@@ -297,8 +301,8 @@ type BothWays = (Vec<Rule>, Vec<Rule>);
 /// What is not tracked at all, and what apart.
 ///
 /// Half of all packets are on the loopback interface, and have nothing to do with tunnels and forwarded lookups.
-fn track_chains([application, tunnels]: [BothWays; 2], zones: BothWays) -> Vec<Chain> {
-    let all = [application, own_rules(), tunnels, zones];
+fn track_chains([application, tunnels]: [BothWays; 2], [direct, zones]: [BothWays; 2]) -> Vec<Chain> {
+    let all = [application, own_rules(), tunnels, direct, zones];
     let (arriving, leaving): (Vec<_>, Vec<_>) = all.into_iter().unzip();
     let chain = |hook, name, rules: Vec<Vec<Rule>>| {
         let rules = rules.concat();
@@ -324,6 +328,13 @@ fn own_rules() -> BothWays {
     let own = |on: Statement| vec![rule([on, Statement::Accept], "all others inside the pod are")];
     let lo = || "lo".to_owned();
     (own(Statement::InInterface(Relation::Equal, lo())), own(Statement::OutInterface(Relation::Equal, lo())))
+}
+
+/// A connection that has ended leaves its mark where the kernel waits for stray segments (TIME_WAIT). A direct one from the
+/// same address and port is answered from there at first, and that answer must not follow the old one to the proxy.
+fn direct_rules() -> BothWays {
+    let marked = rule([Statement::SetMark(DIRECT_MARK)], "direct connections are answered directly");
+    (vec![marked], Vec::new())
 }
 
 /// Tunnels are never translated, and carry most of the traffic: tracking them would cost every packet a look-up.
