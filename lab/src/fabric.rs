@@ -65,7 +65,7 @@ pub fn build(families: Families, service_addresses: &[IpAddr]) -> io::Result<()>
 /// hands on: the packets between nodes would be tracked a third time, by something that no network between nodes does.
 fn keep_frames_from_netfilter() -> io::Result<()> {
     for protocol in ["arp", "ip", "ip6"] {
-        set_where_known(&format!("net/bridge/bridge-nf-call-{protocol}tables"), "0")?;
+        sysctl::write_where_known(&format!("net/bridge/bridge-nf-call-{protocol}tables"), "0")?;
     }
     Ok(())
 }
@@ -160,15 +160,7 @@ pub fn prepare_families(families: Families) -> io::Result<()> {
     }
     for scope in ["all", "default"] {
         // There is none where the kernel has no IPv6 at all.
-        set_where_known(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
+        sysctl::write_where_known(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
     }
     Ok(())
-}
-
-/// Sets a kernel parameter, unless this kernel does not have it.
-fn set_where_known(name: &str, value: &str) -> io::Result<()> {
-    match sysctl::write(name, value) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        written => written,
-    }
 }

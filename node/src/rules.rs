@@ -98,10 +98,14 @@ pub fn pod_table(families: &[FamilyRules], capture: &Capture, lookups: &[FamilyR
         vec![nat_prerouting(prerouting_rules(families, capture)), nat_output(output_rules(families, lookups))];
     // What virtual machines send has to be tracked: their connections to the port of tunnels are redirected, and those to
     // them may be translated by others.
-    let untracked = capture.virtual_interfaces.is_empty().then(|| [application_rules(), tunnel_rules()]);
-    let direct = if capture.outbound_only { direct_rules() } else { Default::default() };
-    let zones = if lookups.is_empty() { Default::default() } else { zone_rules() };
-    table.chains.extend(track_chains(untracked.unwrap_or_default(), [direct, zones]));
+    let is_untracked = capture.virtual_interfaces.is_empty();
+    let of = |is_wanted: bool, rules: fn() -> BothWays| if is_wanted { rules() } else { BothWays::default() };
+    table.chains.extend(track_chains([
+        of(is_untracked, application_rules),
+        of(is_untracked, tunnel_rules),
+        of(capture.outbound_only, direct_rules),
+        of(!lookups.is_empty(), zone_rules),
+    ]));
     table
 }
 
@@ -118,7 +122,7 @@ pub fn leaving_table() -> Table {
     let mut table = Table::new(Family::Inet, POD_TABLE);
     table.chains = vec![nat_prerouting(vec![keep()]), nat_output(vec![keep(), way_back()])];
     // With answers to lookups that the proxy still forwards.
-    table.chains.extend(track_chains([application_rules(), Default::default()], [direct_rules(), zone_rules()]));
+    table.chains.extend(track_chains([application_rules(), BothWays::default(), direct_rules(), zone_rules()]));
     table
 }
 
@@ -252,7 +256,7 @@ fn way_back() -> Rule {
     rule(
         [
             Statement::L4Protocol(Transport::Tcp),
-            Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK },
+            from_proxy(),
             Statement::OutInterface(Relation::Equal, "lo".to_owned()),
             Statement::Counter,
             Statement::SetMark(CONNECTION_MARK),
@@ -301,7 +305,7 @@ type BothWays = (Vec<Rule>, Vec<Rule>);
 /// What is not tracked at all, and what apart.
 ///
 /// Half of all packets are on the loopback interface, and have nothing to do with tunnels and forwarded lookups.
-fn track_chains([application, tunnels]: [BothWays; 2], [direct, zones]: [BothWays; 2]) -> Vec<Chain> {
+fn track_chains([application, tunnels, direct, zones]: [BothWays; 4]) -> Vec<Chain> {
     let all = [application, own_rules(), tunnels, direct, zones];
     let (arriving, leaving): (Vec<_>, Vec<_>) = all.into_iter().unzip();
     let chain = |hook, name, rules: Vec<Vec<Rule>>| {
@@ -323,9 +327,9 @@ fn application_rules() -> BothWays {
     (vec![untracked()], vec![untracked()])
 }
 
-/// The others inside the pod are tracked, since they may be redirected.
+/// Other connections inside the pod are tracked, since they may be redirected.
 fn own_rules() -> BothWays {
-    let own = |on: Statement| vec![rule([on, Statement::Accept], "all others inside the pod are")];
+    let own = |on: Statement| vec![rule([on, Statement::Accept], "other connections inside the pod are tracked")];
     let lo = || "lo".to_owned();
     (own(Statement::InInterface(Relation::Equal, lo())), own(Statement::OutInterface(Relation::Equal, lo())))
 }
@@ -343,7 +347,6 @@ fn direct_rules() -> BothWays {
 /// the answers to them are part of a connection by the time they get here.
 fn tunnel_rules() -> BothWays {
     let comment = "tunnels between proxies are not tracked";
-    let from_proxy = || Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK };
     type Match = fn(Transport, Relation, u16) -> Statement;
     let [to, from]: [Match; 2] = [Statement::DestinationPort, Statement::SourcePort];
     let port = |side: Match| side(Transport::Tcp, Relation::Equal, INBOUND_HBONE_PORT);
@@ -360,7 +363,7 @@ fn zone_rules() -> BothWays {
     let query = rule(
         [
             Statement::DestinationPort(Transport::Udp, Relation::Equal, DNS_PORT),
-            Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK },
+            from_proxy(),
             Statement::Counter,
             Statement::SetCtZone(FORWARDED_ZONE),
         ],
@@ -385,6 +388,10 @@ fn first_segment() -> Statement {
 
 fn connects_to_application() -> Statement {
     Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: CONNECTION_MARK }
+}
+
+fn from_proxy() -> Statement {
+    Statement::Mark { mask: MARK_MASK, relation: Relation::Equal, value: PROXY_MARK }
 }
 
 fn not_from_proxy() -> Statement {

@@ -21,10 +21,7 @@ const REFLECTED: [&str; 2] = ["net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflec
 /// The kernel's; a kernel without IPv6 has nothing to answer there.
 pub fn copy_to_answers() -> io::Result<()> {
     sysctl::write(ACCEPTED, "1")?;
-    REFLECTED.into_iter().try_for_each(|name| match sysctl::write(name, "1") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    })
+    REFLECTED.into_iter().try_for_each(|name| sysctl::write_where_known(name, "1"))
 }
 
 /// Whether answers carry the mark of what they answer; not when that cannot be told.

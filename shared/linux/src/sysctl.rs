@@ -24,6 +24,17 @@ pub fn write(name: &str, value: &str) -> io::Result<()> {
     .named(operation)
 }
 
+/// Sets `name` to `value`, unless this kernel does not have it.
+///
+/// # Errors
+/// The kernel's, named with the parameter.
+pub fn write_where_known(name: &str, value: &str) -> io::Result<()> {
+    match write(name, value) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// Reads `name`, without the line end.
 ///
 /// # Errors
