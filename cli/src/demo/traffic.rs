@@ -104,6 +104,13 @@ impl Running {
         Ok(Self { child, input, output: BufReader::new(output).lines() })
     }
 
+    /// Waits for its first line, which it prints when it has what it needs to begin.
+    async fn begin(&mut self) -> Result<()> {
+        let first = timeout(FIRST_WORD, self.output.next_line()).await;
+        first.context("a client did not begin in time")??.context("a client did not begin")?;
+        Ok(())
+    }
+
     /// Tells the program to stop and returns its report, the last line that it prints.
     async fn finish<T: DeserializeOwned>(mut self) -> Result<T> {
         drop(self.input.take());
@@ -133,6 +140,13 @@ impl Load {
         let arguments =
             ["echo", "client", "load", "--url", url, "--rate", &rate, "--header", &header, "--until-stdin-close"];
         Ok(Self(Running::start(lab, place, &arguments)?))
+    }
+
+    /// As [`Load::start`]; returns once the name of `url` is looked up.
+    pub(super) async fn open(lab: &Lab, place: &Place<'_>, url: &str, rate: u32, secret: &str) -> Result<Self> {
+        let mut load = Self::start(lab, place, url, rate, secret)?;
+        load.0.begin().await?;
+        Ok(load)
     }
 
     /// Stops, waits for the requests under way, and reports.
@@ -172,8 +186,7 @@ impl Stream {
     /// As [`Stream::start`]; returns once the connection stands.
     pub(super) async fn open(lab: &Lab, place: &Place<'_>, to: &str) -> Result<Self> {
         let mut stream = Self::start(lab, place, to)?;
-        let first = timeout(FIRST_WORD, stream.0.output.next_line()).await;
-        first.context("a stream did not begin in time")??.context("a stream did not begin")?;
+        stream.0.begin().await?;
         Ok(stream)
     }
 
