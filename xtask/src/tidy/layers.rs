@@ -10,7 +10,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["types", "linux", "proto"]),
     (1, &["policy", "routing", "discovery", "kinds", "config", "telemetry", "drain", "io", "echo", "cni", "http2"]),
-    (2, &["dns", "tls", "hbone", "load", "xds", "zds"]),
+    (2, &["dns", "envoy", "tls", "hbone", "load", "xds", "zds"]),
     (3, &["identity"]),
     (4, &["ztunnel", "waypoint", "controlplane", "node", "lab", "bench"]),
     (5, &["aquifer", "end-to-end", "fuzz-targets", "instructions", "xtask"]),
@@ -29,6 +29,8 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     (&["kube"], &["kinds", "controlplane", "node", "aquifer", "end-to-end"]),
     (&["tonic"], &["echo", "proto", "xds", "identity", "controlplane", "ztunnel"]),
     (&["papaya"], &["discovery"]),
+    (&["envoy-types"], &["envoy"]),
+    (&["regex"], &["routing"]),
 ];
 
 /// Dependencies that nobody may name: deprecated, with advisories, copyleft, or a second TLS stack.

@@ -1,0 +1,14 @@
+//! Our decisions and those of a real Envoy, which was given the same configuration and the same requests.
+
+#[cfg(test)]
+#[path = "oracle/peer.rs"]
+mod peer;
+#[cfg(test)]
+#[path = "oracle/routes.rs"]
+mod routes;
+#[cfg(test)]
+#[path = "oracle/rules.rs"]
+mod rules;
+#[cfg(test)]
+#[path = "oracle/tables.rs"]
+mod tables;
