@@ -1,5 +1,6 @@
 //! How a header is compared.
 
+use crate::text::number;
 use crate::{Request, TextMatch};
 
 /// What a header of a request has to be, as Envoy's [`HeaderMatcher`] says it.
@@ -72,22 +73,15 @@ impl HeaderMatchKind {
         match self {
             Self::Present(is_wanted) => *is_wanted,
             Self::Text(text) => text.matches(value),
-            Self::Range(start, end) => number(value).is_some_and(|number| (*start..*end).contains(&number)),
+            Self::Range(start, end) => number(value).is_some_and(|number: i64| (*start..*end).contains(&number)),
         }
     }
 }
 
-/// A decimal number with or without a sign, and spaces around it.
-fn number(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.trim_ascii().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method};
-
     use super::*;
-    use crate::{Connection, Metadata};
+    use crate::example::Asked;
 
     fn ask(kind: HeaderMatchKind) -> HeaderMatch {
         HeaderMatch { name: "X-Number".into(), kind, inverts: false, treats_missing_as_empty: false }
@@ -135,24 +129,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_headers_and_of_pseudo_headers() {
-        let mut headers = HeaderMap::new();
-        headers.append("x-number", "a".parse().unwrap());
-        headers.append("x-number", "b".parse().unwrap());
-        let connection = Connection {
-            source: "10.0.0.1:1".parse().unwrap(),
-            destination: "10.0.0.2:80".parse().unwrap(),
-            principal: None,
-            server_name: None,
-        };
-        let request = Request {
-            method: &Method::GET,
-            scheme: "http",
-            authority: "a:80",
-            path: "/p?q",
-            headers: &headers,
-            connection: &connection,
-            metadata: &Metadata::default(),
-        };
+        let asked = Asked::new("a:80", "/p?q").with("x-number", "a").with("x-number", "b");
+        let request = asked.request();
         assert!(ask(HeaderMatchKind::Text(TextMatch::exact("b"))).matches(&request));
         assert!(!ask(HeaderMatchKind::Text(TextMatch::exact("a,b"))).matches(&request));
         let path = HeaderMatch { name: ":path".into(), ..ask(HeaderMatchKind::Text(TextMatch::exact("/p?q"))) };

@@ -10,6 +10,8 @@ mod balance;
 mod change;
 mod circuit;
 mod cors;
+#[cfg(test)]
+mod example;
 mod fault;
 mod format;
 mod fraction;

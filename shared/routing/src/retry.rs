@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use self::backoff::{BackOff, RateLimitedBackOff, ResetFormat};
 pub use self::on::RetryOn;
 pub use self::state::{GiveUp, Outcome, Reset, RetryDecision, RetryState};
-use crate::timeout::number;
+use crate::text::number;
 use crate::{HeaderMatch, HeaderMatchKind, Request};
 
 /// Which requests are sent once more, as Envoy's [`RetryPolicy`] says it.
@@ -82,7 +82,7 @@ impl RetryPolicy {
         let max = max.and_then(|max| number(&max)).unwrap_or_else(|| u64::from(self.max_retries));
         let parts = |list: &[u8]| list.split(|byte| *byte == b',').map(<[u8]>::to_vec).collect::<Vec<_>>();
         let codes = codes.map(|codes| parts(&codes)).unwrap_or_default();
-        let codes = codes.iter().filter_map(|code| number(code)?.try_into().ok());
+        let codes = codes.iter().filter_map(|code| number(code));
         let names = names.map(|names| parts(&names)).unwrap_or_default();
         let names = names.iter().filter_map(|name| present(name));
         RetryState::new(

@@ -1,5 +1,7 @@
 //! How a text is compared.
 
+use std::str::FromStr;
+
 use crate::Pattern;
 
 /// What a text has to be, as Envoy's [`StringMatcher`] says it.
@@ -82,6 +84,11 @@ impl TextMatch {
             Self::Pattern(pattern) => pattern.is_whole(text),
         }
     }
+}
+
+/// A decimal number, with spaces around it allowed, as Envoy reads them.
+pub(crate) fn number<N: FromStr>(text: &[u8]) -> Option<N> {
+    std::str::from_utf8(text).ok()?.trim_ascii().parse().ok()
 }
 
 fn is_same(left: &[u8], right: &[u8], ignores_case: bool) -> bool {

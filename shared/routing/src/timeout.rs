@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::text::number;
 use crate::{Request, RetryPolicy};
 
 /// The most that `grpc-timeout` may count: eight digits.
@@ -108,17 +109,12 @@ fn milliseconds(request: &Request<'_>, name: &str) -> Option<Duration> {
     request.header(name).and_then(|value| number(&value)).map(Duration::from_millis)
 }
 
-/// A decimal number, with spaces around it allowed.
-pub(crate) fn number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.trim_ascii().parse().ok()
-}
-
 /// Reads a [`grpc-timeout`], rounded up to milliseconds.
 ///
 /// [`grpc-timeout`]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
 fn read_grpc(value: &[u8]) -> Option<Duration> {
     let (unit, count) = value.split_last()?;
-    let count = number(count).filter(|count| *count <= MAX_GRPC_COUNT)?;
+    let count: u64 = number(count).filter(|count| *count <= MAX_GRPC_COUNT)?;
     let milliseconds = match unit {
         b'H' => count * 3_600_000,
         b'M' => count * 60_000,

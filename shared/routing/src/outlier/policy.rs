@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use rand::Rng;
 
-use crate::timeout::number;
+use crate::text::number;
 
 /// Which endpoints are ejected and for how long, as Envoy's [`OutlierDetection`] says it.
 ///

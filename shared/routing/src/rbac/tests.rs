@@ -1,48 +1,26 @@
 //! Verdicts, and what explains them.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use serde_json::json;
 use types::Cidr;
 
 use super::*;
-use crate::{HeaderMatch, HeaderMatchKind, Metadata, MetadataMatch, Pattern, TextMatch, ValueMatch};
+use crate::example::Asked;
+use crate::{HeaderMatch, HeaderMatchKind, MetadataMatch, Pattern, TextMatch, ValueMatch};
 
-/// What a subject is made of.
-struct Asked {
-    path: &'static str,
-    headers: HeaderMap,
-    metadata: Metadata,
-    connection: Connection,
+/// A request of somebody with a certificate, who asked for a name.
+fn asked(path: &str) -> Asked {
+    let mut asked = Asked::new("reviews:80", path);
+    asked.connection.source = "10.0.0.1:40000".parse().unwrap();
+    asked.connection.destination = "10.96.0.2:80".parse().unwrap();
+    asked.connection.principal = Some("spiffe://td/ns/shop/sa/web".parse().unwrap());
+    asked.connection.server_name = Some("a.example".into());
+    asked
 }
 
-impl Asked {
-    fn new(path: &'static str) -> Self {
-        Self {
-            path,
-            headers: HeaderMap::new(),
-            metadata: Metadata::default(),
-            connection: Connection {
-                source: "10.0.0.1:40000".parse().unwrap(),
-                destination: "10.96.0.2:80".parse().unwrap(),
-                principal: Some("spiffe://td/ns/shop/sa/web".parse().unwrap()),
-                server_name: Some("a.example".into()),
-            },
-        }
-    }
-
-    fn with<T>(&self, see: impl FnOnce(&Subject<'_>) -> T) -> T {
-        let request = Request {
-            method: &Method::GET,
-            scheme: "http",
-            authority: "reviews:80",
-            path: self.path,
-            headers: &self.headers,
-            connection: &self.connection,
-            metadata: &self.metadata,
-        };
-        see(&Subject::request(&request, "192.0.2.1".parse().unwrap()))
-    }
+fn see<T>(asked: &Asked, look: impl FnOnce(&Subject<'_>) -> T) -> T {
+    look(&Subject::request(&asked.request(), "192.0.2.1".parse().unwrap()))
 }
 
 fn header(name: &str, kind: HeaderMatchKind) -> Condition {
@@ -76,12 +54,12 @@ fn rules<const N: usize>(action: Action, policies: [(&str, Policy); N]) -> Rules
 
 /// Whether a condition is met by a request, and by the same connection alone.
 fn met(condition: &Condition, asked: &Asked) -> [bool; 2] {
-    [asked.with(|subject| condition.matches(subject)), condition.matches(&Subject::connection(&asked.connection))]
+    [see(asked, |subject| condition.matches(subject)), condition.matches(&Subject::connection(&asked.connection))]
 }
 
 #[test]
 fn conditions_about_connections_hold_for_requests_too() {
-    let asked = Asked::new("/");
+    let asked = asked("/");
     let spiffe = || TextMatch::exact("spiffe://td/ns/shop/sa/web");
     let state = |key: &str| Condition::FilterState { key: key.into(), text: spiffe() };
     for (condition, expected) in [
@@ -109,7 +87,7 @@ fn conditions_about_connections_hold_for_requests_too() {
 
 #[test]
 fn nobody_is_not_somebody() {
-    let mut asked = Asked::new("/");
+    let mut asked = asked("/");
     asked.connection.principal = None;
     asked.connection.server_name = None;
     let anybody = Pattern::new(".*").map(TextMatch::Pattern).unwrap();
@@ -122,7 +100,7 @@ fn nobody_is_not_somebody() {
 
 #[test]
 fn a_connection_alone_has_nothing_that_a_request_has() {
-    let mut asked = Asked::new("/a/b?c#d");
+    let mut asked = asked("/a/b?c#d");
     asked.metadata.set("jwt", json!({ "groups": ["dev", "admin"] }));
     for condition in [
         method("GET"),
@@ -141,23 +119,23 @@ fn a_connection_alone_has_nothing_that_a_request_has() {
 
 #[test]
 fn the_address_behind_proxies_is_that_of_the_request() {
-    let asked = Asked::new("/");
+    let asked = asked("/");
     assert_eq!(met(&Condition::RemoteIp(range("192.0.2.0/24")), &asked), [true, false]);
     assert_eq!(met(&Condition::RemoteIp(range("10.0.0.0/24")), &asked), [false, true]);
 }
 
 #[test]
 fn the_action_says_what_a_match_means() {
-    let asked = Asked::new("/");
+    let asked = asked("/");
     for (action, expected) in
         [(Action::Allow, [true, false]), (Action::Deny, [false, true]), (Action::Log, [true, true])]
     {
         let allowed = ["GET", "PUT"].map(|name| {
             let rules = rules(action, [("p", policy(vec![method(name)], vec![Condition::Any]))]);
-            asked.with(|subject| rules.evaluate(subject).is_allowed)
+            see(&asked, |subject| rules.evaluate(subject).is_allowed)
         });
         assert_eq!(allowed, expected, "{action:?}");
-        let empty = asked.with(|subject| rules(action, []).evaluate(subject).is_allowed);
+        let empty = see(&asked, |subject| rules(action, []).evaluate(subject).is_allowed);
         assert_eq!(empty, action != Action::Allow);
     }
 }
@@ -167,7 +145,7 @@ fn the_first_policy_by_name_is_told() {
     let any = || policy(vec![Condition::Any], vec![Condition::Any]);
     let none = policy(vec![Condition::Any], vec![method("PUT")]);
     let rules = rules(Action::Deny, [("c", any()), ("b b", any()), ("a", none)]);
-    Asked::new("/").with(|subject| {
+    see(&asked("/"), |subject| {
         let verdict = rules.evaluate(subject);
         assert_eq!(verdict, Verdict { is_allowed: false, matched: Some("b b"), action: Action::Deny });
         assert_eq!(verdict.denial_details(), "rbac_access_denied_matched_policy[b_b]");
@@ -182,7 +160,7 @@ fn the_first_policy_by_name_is_told() {
 fn a_policy_needs_one_permission_and_one_principal() {
     let is_for = |permissions, principals| {
         let rules = rules(Action::Allow, [("p", policy(permissions, principals))]);
-        Asked::new("/").with(|subject| rules.evaluate(subject).is_allowed)
+        see(&asked("/"), |subject| rules.evaluate(subject).is_allowed)
     };
     let (yes, no) = (|| method("GET"), || method("PUT"));
     assert!(is_for(vec![no(), yes()], vec![no(), yes()]));
@@ -194,11 +172,11 @@ fn a_policy_needs_one_permission_and_one_principal() {
 
 /// What is told about a policy with this permission and principal that is for nothing here.
 fn told(permission: Condition, principal: Condition) -> String {
-    let mut asked = Asked::new("/a?b");
+    let mut asked = asked("/a?b");
     asked.headers.insert("authorization", HeaderValue::from_static("Bearer token"));
     asked.metadata.set("jwt", json!({ "groups": ["dev"] }));
     let rules = rules(Action::Allow, [("ns[shop]-policy[get]-rule[0]", policy(vec![permission], vec![principal]))]);
-    let told = asked.with(|subject| rules.explain(subject).to_string());
+    let told = see(&asked, |subject| rules.explain(subject).to_string());
     told.strip_prefix("shop/get rule[0] ").unwrap_or(&told).to_owned()
 }
 
@@ -259,7 +237,7 @@ fn every_policy_is_told_about() {
             ("c", policy(vec![], vec![])),
         ],
     );
-    Asked::new("/").with(|subject| {
+    see(&asked("/"), |subject| {
         let explanation = rules.explain(subject);
         let Explanation::Unmatched(misses) = &explanation else { panic!("{explanation}") };
         let first = Miss {
@@ -276,7 +254,7 @@ fn every_policy_is_told_about() {
         assert_eq!(explanation.to_string(), text);
     });
     let none = self::rules(Action::Allow, []);
-    assert_eq!(Asked::new("/").with(|subject| none.explain(subject).to_string()), "no policy can match");
+    assert_eq!(see(&asked("/"), |subject| none.explain(subject).to_string()), "no policy can match");
 }
 
 /// The headers of which conditions ask whether they are there.
@@ -313,11 +291,11 @@ proptest! {
     fn conditions_are_met_as_their_truth_tables_say((permission, one) in condition(), (principal, other) in condition()) {
         let rules = rules(Action::Allow, [("p", policy(vec![permission], vec![principal]))]);
         for set in 0..16_u16 {
-            let mut asked = Asked::new("/");
+            let mut asked = asked("/");
             for (_, name) in NAMES.iter().enumerate().filter(|(index, _)| set >> index & 1 == 1) {
                 asked.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(""));
             }
-            let (is_allowed, is_explained) = asked.with(|subject| {
+            let (is_allowed, is_explained) = see(&asked, |subject| {
                 let explained = rules.explain(subject);
                 (rules.evaluate(subject).is_allowed, matches!(explained, Explanation::Matched(_)))
             });

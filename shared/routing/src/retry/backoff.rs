@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use rand::Rng;
 
-use crate::timeout::number;
+use crate::text::number;
 
 /// Waits that are longer for each retry, and random, so that those who failed together do not come again together.
 ///

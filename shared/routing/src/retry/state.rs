@@ -8,7 +8,7 @@ use rand::Rng;
 
 use super::priorities::PreviousPriorities;
 use super::{RetryOn, RetryPolicy};
-use crate::timeout::number;
+use crate::text::number;
 use crate::{HeaderMatch, Loads};
 
 /// What remains of the retries of one request.

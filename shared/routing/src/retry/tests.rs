@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
-use crate::{Connection, Loads, Metadata, TextMatch};
+use crate::example::Asked;
+use crate::{Loads, TextMatch};
 
 type Headers<'a> = &'a [(&'static str, &'a str)];
 
@@ -18,22 +19,7 @@ fn map(headers: Headers<'_>) -> HeaderMap {
 
 /// The retries of a request with these headers.
 fn state(policy: RetryPolicy, headers: Headers<'_>) -> RetryState {
-    let connection = Connection {
-        source: "1.2.3.4:55".parse().unwrap(),
-        destination: "5.6.7.8:80".parse().unwrap(),
-        principal: None,
-        server_name: None,
-    };
-    let request = Request {
-        method: &Method::GET,
-        scheme: "http",
-        authority: "shop",
-        path: "/",
-        headers: &map(headers),
-        connection: &connection,
-        metadata: &Metadata::default(),
-    };
-    Arc::new(policy).for_request(&request)
+    Arc::new(policy).for_request(&Asked::new("shop", "/").with_all(headers).request())
 }
 
 fn on(tokens: &str) -> RetryPolicy {

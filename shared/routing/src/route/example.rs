@@ -1,58 +1,10 @@
-//! Requests and tables for tests.
+//! Tables for tests.
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-
 use super::{Action, ClusterChoice, Forward, PathMatch, Route, RouteMatch, RouteTable, VirtualHost};
-use crate::{Changes, Command, Connection, Metadata, Request, Values};
-
-/// What a request is made of.
-pub(super) struct Asked {
-    pub(super) method: Method,
-    pub(super) scheme: &'static str,
-    pub(super) authority: String,
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) metadata: Metadata,
-    connection: Connection,
-}
-
-impl Asked {
-    pub(super) fn new(authority: &str, path: &str) -> Self {
-        Self {
-            method: Method::GET,
-            scheme: "http",
-            authority: authority.to_owned(),
-            path: path.to_owned(),
-            headers: HeaderMap::new(),
-            metadata: Metadata::default(),
-            connection: Connection {
-                source: "10.0.0.1:40000".parse().unwrap(),
-                destination: "10.0.0.2:80".parse().unwrap(),
-                principal: None,
-                server_name: None,
-            },
-        }
-    }
-
-    pub(super) fn with(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        self
-    }
-
-    pub(super) fn request(&self) -> Request<'_> {
-        Request {
-            method: &self.method,
-            scheme: self.scheme,
-            authority: &self.authority,
-            path: &self.path,
-            headers: &self.headers,
-            connection: &self.connection,
-            metadata: &self.metadata,
-        }
-    }
-}
+pub(super) use crate::example::Asked;
+use crate::{Changes, Command, Values};
 
 /// Knows nothing that a format asks for.
 pub(super) struct Nothing;

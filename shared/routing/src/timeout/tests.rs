@@ -1,9 +1,9 @@
 //! Tests of timeouts.
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use super::*;
-use crate::{Connection, Metadata};
+use crate::example::Asked;
 
 const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -11,28 +11,10 @@ const fn ms(count: u64) -> Duration {
 
 /// The timeouts of a request with these headers, whose route also has timeouts of tries.
 fn timeouts(policy: TimeoutPolicy, per_try: u64, headers: &[(&'static str, &str)]) -> Timeouts {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        map.append(*name, value.parse().unwrap());
-    }
-    let connection = Connection {
-        source: "1.2.3.4:55".parse().unwrap(),
-        destination: "5.6.7.8:80".parse().unwrap(),
-        principal: None,
-        server_name: None,
-    };
-    let request = Request {
-        method: &Method::POST,
-        scheme: "http",
-        authority: "shop",
-        path: "/",
-        headers: &map,
-        connection: &connection,
-        metadata: &Metadata::default(),
-    };
+    let asked = Asked { method: Method::POST, ..Asked::new("shop", "/") }.with_all(headers);
     policy.for_request(
         &RetryPolicy { per_try_timeout: ms(per_try), per_try_idle_timeout: ms(5), ..RetryPolicy::default() },
-        &request,
+        &asked.request(),
     )
 }
 
