@@ -221,3 +221,6 @@ fn inline<'a>(place: &Place<'_>, source: &'a DataSource) -> Result<&'a [u8], Ref
         Specifier::EnvironmentVariable(_) => Err(place.field("environment_variable").refuse("is not supported")),
     }
 }
+
+#[cfg(test)]
+mod tests;
