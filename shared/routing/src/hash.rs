@@ -59,11 +59,13 @@ pub struct CookieSource {
 pub struct Hashed {
     /// The hash; `None` where the request has nothing of what is hashed.
     pub hash: Option<u64>,
-    /// Values of `set-cookie` headers for the response.
+    /// Values of `set-cookie` headers for the response of an endpoint; what a proxy answers itself has none.
     pub set_cookies: Vec<HeaderValue>,
 }
 
 /// The hash of a request: the policies one after the other, each of which changes what those before it gave.
+///
+/// The request is what the route [makes it](crate::Choice::change_request): what it changes is hashed as it is afterwards.
 ///
 /// A client without the cookie is given one that says which connection it came with, so that requests that are sent before
 /// the first response reach the same endpoint.
@@ -113,10 +115,8 @@ fn hash_header(request: &Request<'_>, name: &str, rewrite: Option<&(Pattern, Box
         }
     }
     values.sort_unstable();
-    Some(match values.as_slice() {
-        [value] => xx_hash64(value, 0),
-        several => xx_hash64(&several.concat(), 0),
-    })
+    // Each is the seed of the next one's hash, so that it matters where one ends.
+    Some(values.iter().fold(0, |seed, value| xx_hash64(value, seed)))
 }
 
 impl CookieSource {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -73,9 +74,29 @@ pub(crate) fn packed<M: Message + Name>(message: &M) -> Any {
     Any { type_url: format!("type.googleapis.com/{}", M::full_name()), value: message.encode_to_vec() }
 }
 
+/// Starts a server that answers as those of the clusters do, with its address, which this returns, as its name.
+pub(crate) fn server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            // Head and body are one write, for which nothing is worth waiting.
+            stream.set_nodelay(true).unwrap();
+            thread::spawn(move || answer_all(&address.to_string(), stream));
+        }
+    });
+    address
+}
+
 impl Envoy {
     /// Starts it; `None`, with a line that says so, where there is none on the search path.
     pub(crate) fn start(managers: &[HttpConnectionManager]) -> Option<Self> {
+        Self::start_with(managers, Vec::new())
+    }
+
+    /// Starts it with further clusters, whose endpoints may be [`server`]s.
+    pub(crate) fn start_with(managers: &[HttpConnectionManager], clusters: Vec<Cluster>) -> Option<Self> {
         let Some(program) = find("envoy") else {
             println!("SKIPPED: not installed: envoy");
             return None;
@@ -85,7 +106,7 @@ impl Envoy {
             serve(cluster, &folder.path().join(cluster));
         }
         let file = folder.path().join("bootstrap.pb");
-        fs::write(&file, bootstrap(folder.path(), managers).encode_to_vec()).unwrap();
+        fs::write(&file, bootstrap(folder.path(), managers, clusters).encode_to_vec()).unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let process = Command::new(program)
             .args(["--concurrency", "1", "--log-level", "warn", "--use-dynamic-base-id", "-c"])
@@ -197,7 +218,7 @@ fn serve(cluster: &'static str, path: &Path) {
     });
 }
 
-fn answer_all(cluster: &str, stream: UnixStream) {
+fn answer_all(cluster: &str, stream: impl Read + Write) {
     let mut reader = BufReader::new(stream);
     while let Some((first, headers)) = read_head(&mut reader) {
         let lines = headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
@@ -211,7 +232,7 @@ fn answer_all(cluster: &str, stream: UnixStream) {
     }
 }
 
-fn bootstrap(folder: &Path, managers: &[HttpConnectionManager]) -> Bootstrap {
+fn bootstrap(folder: &Path, managers: &[HttpConnectionManager], mut clusters: Vec<Cluster>) -> Bootstrap {
     let listeners = managers.iter().enumerate().map(|(index, manager)| Listener {
         name: format!("listener-{index}"),
         address: Some(pipe(&folder.join(format!("listener-{index}")))),
@@ -224,9 +245,8 @@ fn bootstrap(folder: &Path, managers: &[HttpConnectionManager]) -> Bootstrap {
         }],
         ..Listener::default()
     });
-    let clusters = CLUSTERS.map(|name| cluster(name, &folder.join(name)));
-    let resources =
-        StaticResources { listeners: listeners.collect(), clusters: clusters.into(), ..StaticResources::default() };
+    clusters.extend(CLUSTERS.map(|name| cluster(name, &folder.join(name))));
+    let resources = StaticResources { listeners: listeners.collect(), clusters, ..StaticResources::default() };
     Bootstrap { static_resources: Some(resources), ..Bootstrap::default() }
 }
 

@@ -137,8 +137,12 @@ fn weighed<'a>(plan: &Plan<'_>, localities: &[(&Locality, Vec<Numbered<'a>>)]) -
         return parts(&used(&all), 1.0);
     }
     let all: u64 = localities.iter().map(|(locality, _)| u64::from(locality.weight)).sum();
-    let weighty = localities.iter().filter(|(locality, _)| locality.weight > 0);
-    weighty.flat_map(|(locality, endpoints)| parts(&used(endpoints), f64::from(locality.weight) / all as f64)).collect()
+    let mut weighty: Vec<_> = localities.iter().filter(|(locality, _)| locality.weight > 0).collect();
+    // A ring depends on the order, which is that of the names.
+    weighty.sort_by_key(|(locality, _)| (&locality.region, &locality.zone, &locality.sub_zone));
+    let parts =
+        |(locality, endpoints): &(&Locality, Vec<_>)| parts(&used(endpoints), f64::from(locality.weight) / all as f64);
+    weighty.into_iter().flat_map(parts).collect()
 }
 
 /// Endpoints that share a part of all requests by weight.

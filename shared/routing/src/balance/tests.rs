@@ -138,6 +138,20 @@ fn localities_have_shares_where_that_is_wanted() {
 }
 
 #[test]
+fn localities_of_a_ring_are_in_the_order_of_their_names() {
+    let policy = BalancePolicy::RingHash(RingSizes::new(Some(2), Some(2)).unwrap());
+    let weighed = Balancing { weighs_localities: true, ..with(policy) };
+    let place = |zone: &str| Locality { zone: zone.into(), ..locality(1, vec![endpoint(zone, 1)]) };
+    // There is room for two of the three.
+    for zones in [["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]] {
+        let localities = zones.into_iter().map(place).collect();
+        let endpoints = Endpoints { priorities: vec![Priority { localities }], ..Endpoints::default() };
+        let chosen = count(&weighed, &endpoints, &anything(), 100);
+        assert_eq!(chosen.keys().collect::<Vec<_>>(), ["a", "b"], "{zones:?}");
+    }
+}
+
+#[test]
 fn a_locality_that_is_half_down_has_less_than_its_share() {
     let down = Endpoint { health: Health::Unhealthy, ..endpoint("b", 1) };
     let localities = vec![locality(10, vec![endpoint("a", 1), down]), locality(7, vec![endpoint("c", 1)])];
