@@ -47,7 +47,7 @@ pub enum Abort {
 pub enum AbortWith {
     /// A status of HTTP.
     Http(StatusCode),
-    /// A status of gRPC, and the one of HTTP that says that all went well.
+    /// A status of gRPC, and the one of HTTP that says that all went well; who does not speak gRPC is told only that.
     Grpc(u32),
 }
 

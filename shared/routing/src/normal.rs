@@ -132,6 +132,7 @@ fn canonical(path: &str) -> Option<String> {
                 Some((0, _)) => return None,
                 Some((byte, after)) if is_unreserved(byte) => {
                     output.push(char::from(byte));
+                    escape_nested(&mut output, after.first());
                     rest = after;
                 }
                 // What is escaped stays, and what looks so does, too.
@@ -143,6 +144,17 @@ fn canonical(path: &str) -> Option<String> {
         }
     }
     Some(output)
+}
+
+/// Escapes a percent sign that was none of an escape, if the character that was just unescaped makes it one.
+fn escape_nested(output: &mut String, next: Option<&u8>) {
+    let is_hex = |byte: &u8| byte.is_ascii_hexdigit();
+    let percent = match output.as_bytes() {
+        [before @ .., b'%', first, second] if is_hex(first) && is_hex(second) => before.len(),
+        [before @ .., b'%', first] if is_hex(first) && next.is_some_and(is_hex) => before.len(),
+        _ => return,
+    };
+    output.insert_str(percent + 1, "25");
 }
 
 /// Whether a path is plainly as `canonical` would have it, as most are.
@@ -251,6 +263,7 @@ mod tests {
         assert_eq!(normal("/a b\"<>^`{|}\u{7f}é"), "/a%20b%22%3C%3E%5E%60%7B%7C%7D%7F%C3%A9");
         assert_eq!(normal("/!$&'()*+,;=:@[]%21"), "/!$&'()*+,;=:@[]%21");
         assert_eq!(normal("/%/%4/%zz/%%41"), "/%/%4/%zz/%A");
+        assert_eq!(normal("/%4%41/%%41a/%%41%41/%%41z/%%30%30"), "/%254A/%25Aa/%25AA/%Az/%2500");
     }
 
     #[test]

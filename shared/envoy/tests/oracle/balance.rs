@@ -11,15 +11,15 @@ use envoy_types::pb::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action,
 };
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::Method;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use routing::{
-    Balancer, Balancing, Command, Connection, Decision, Endpoints, Hashed, Metadata, Outgoing, Request, RouteTable,
-    Values, Wanted, hash_of,
+    Balancer, Balancing, Command, Decision, Endpoints, Hashed, Outgoing, Request, RouteTable, Values, Wanted, hash_of,
 };
 
+use crate::ask::Ask;
 use crate::clusters::{Policy, cluster, endpoints, hashing, turns};
 use crate::hashes::policies;
 use crate::peer::{Answer, Envoy, filter, manager, server};
@@ -71,21 +71,21 @@ fn the_same_endpoints_are_chosen_for_the_same_hashes() {
         let mut balancer = Balancer::new(balancing, endpoints, Duration::ZERO, &mut random);
         let mut client = envoy.connect(index);
         for _ in 0..REQUESTS {
-            let mut ask = Ask::new(&mut random);
-            let theirs = client.ask("GET", ask.path, "a.b", &ask.headers);
+            let (path, headers) = head(&mut random);
+            let ask = Ask::new(&Method::GET, "a.b", path, headers.clone());
+            let theirs = ask.send(&mut client);
             let cookies = theirs.all("set-cookie");
-            let hashed = ask.hashed(&ours);
-            if theirs.status == 503 && !hashed.set_cookies.is_empty() {
+            let first = hashed(&ask, &ours);
+            if theirs.status == 503 && !first.set_cookies.is_empty() {
                 // What Envoy says itself brings no cookie.
                 continue;
             }
             let expected: Vec<_> =
-                hashed.set_cookies.iter().map(|cookie| attributes(cookie.to_str().unwrap())).collect();
+                first.set_cookies.iter().map(|cookie| attributes(cookie.to_str().unwrap())).collect();
             let found: Vec<_> = cookies.iter().map(|cookie| attributes(cookie)).collect();
             assert_eq!(expected, found, "{ask:?}\n{theirs:#?}\n{table:#?}");
-            ask.take(&cookies);
-            let hashed = ask.hashed(&ours);
-            let Some(hash) = hashed.hash else {
+            let ask = again(path, headers, &cookies);
+            let Some(hash) = hashed(&ask, &ours).hash else {
                 *seen.entry("random").or_default() += 1;
                 continue;
             };
@@ -151,59 +151,34 @@ fn choose(balancer: &mut Balancer, hash: Option<u64>, random: &mut SmallRng) -> 
     Who(balancer.choose(&wanted, random).map(|chosen| chosen.endpoint.key.as_ref().to_owned()))
 }
 
-/// A request.
-#[derive(Debug)]
-struct Ask {
-    path: &'static str,
-    headers: Vec<(String, String)>,
+/// The path and the headers of a random request.
+fn head(random: &mut SmallRng) -> (&'static str, Vec<(String, String)>) {
+    let mut headers = Vec::new();
+    for _ in 0..random.random_range(0..5) {
+        let name = *["x-a", "x-a", "x-b", "cookie"].choose(random).unwrap();
+        let value = if name == "cookie" { COOKIES.choose(random) } else { VALUES.choose(random) };
+        headers.push((name.to_owned(), (*value.unwrap()).to_owned()));
+    }
+    (PATHS.choose(random).unwrap(), headers)
 }
 
-impl Ask {
-    fn new(random: &mut SmallRng) -> Self {
-        let mut headers = Vec::new();
-        for _ in 0..random.random_range(0..5) {
-            let name = *["x-a", "x-a", "x-b", "cookie"].choose(random).unwrap();
-            let value = if name == "cookie" { COOKIES.choose(random) } else { VALUES.choose(random) };
-            headers.push((name.to_owned(), (*value.unwrap()).to_owned()));
-        }
-        Self { path: PATHS.choose(random).unwrap(), headers }
+/// The request that a client sends after it was given cookies.
+fn again(path: &str, mut headers: Vec<(String, String)>, set_cookies: &[&str]) -> Ask {
+    for cookie in set_cookies {
+        let pair = cookie.split(';').next().unwrap();
+        headers.insert(0, ("cookie".to_owned(), pair.to_owned()));
     }
+    Ask::new(&Method::GET, "a.b", path, headers)
+}
 
-    /// Sends cookies from now on.
-    fn take(&mut self, set_cookies: &[&str]) {
-        for cookie in set_cookies {
-            let pair = cookie.split(';').next().unwrap();
-            self.headers.insert(0, ("cookie".to_owned(), pair.to_owned()));
-        }
-    }
-
-    fn hashed(&self, table: &RouteTable) -> Hashed {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
-        }
-        let connection = Connection {
-            source: "127.0.0.1:1".parse().unwrap(),
-            destination: "127.0.0.1:2".parse().unwrap(),
-            principal: None,
-            server_name: None,
-        };
-        let request = Request {
-            method: &Method::GET,
-            scheme: "http",
-            authority: "a.b",
-            path: self.path,
-            headers: &headers,
-            connection: &connection,
-            metadata: &Metadata::default(),
-        };
-        let Decision::Forward(choice) = table.decide(&request, 0) else { panic!("not sent on: {self:?}") };
-        let mut outgoing =
-            Outgoing { authority: "a.b".to_owned(), path: self.path.to_owned(), headers: headers.clone() };
-        choice.change_request(&mut outgoing, true, &NoValues);
-        let Outgoing { authority, path, headers } = &outgoing;
-        hash_of(&choice.forward.hash, &Request { authority, path, headers, ..request })
-    }
+fn hashed(ask: &Ask, table: &RouteTable) -> Hashed {
+    let request = ask.request();
+    let Decision::Forward(choice) = table.decide(&request, 0) else { panic!("not sent on: {ask:?}") };
+    let (authority, path) = (request.authority.to_owned(), request.path.to_owned());
+    let mut outgoing = Outgoing { authority, path, headers: request.headers.clone() };
+    choice.change_request(&mut outgoing, true, &NoValues);
+    let Outgoing { authority, path, headers } = &outgoing;
+    hash_of(&choice.forward.hash, &Request { authority, path, headers, ..request })
 }
 
 /// What formats of header values name here: nothing.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use routing::{Command, Connection, Decision, Metadata, Outgoing, Request, RouteTable, Values};
+use routing::{Command, Decision, Outgoing, Request, RouteTable, Values};
 
+use crate::ask::Ask;
 use crate::peer::{Answer, CLUSTERS, Envoy, filter, manager};
 use crate::tables::table;
 
@@ -53,11 +54,11 @@ fn routes_are_chosen_and_requests_changed_as_envoy_does_it() {
         let ours = envoy::route_table(table).unwrap();
         let mut client = envoy.connect(index);
         for _ in 0..REQUESTS {
-            let ask = Ask::new(&mut random);
-            let theirs = client.ask(ask.method.as_str(), ask.path, ask.host, &ask.headers);
-            let (expected, kind) = ask.expected(&ours);
+            let ask = ask(&mut random);
+            let theirs = ask.send(&mut client);
+            let (expected, kind) = expected(&ask.request(), &ours);
             let found = Seen::of(&theirs);
-            if kind != "forward" && ask.is_grpc() {
+            if kind != "forward" && is_grpc(&ask.request()) {
                 // Envoy says it in the words of gRPC, which is not the route's affair.
                 continue;
             }
@@ -69,15 +70,6 @@ fn routes_are_chosen_and_requests_changed_as_envoy_does_it() {
     for kind in ["forward", "redirect", "respond", "no route"] {
         assert!(seen.get(kind).is_some_and(|count| *count > 200), "{kind} in {seen:?}");
     }
-}
-
-/// A request.
-#[derive(Debug)]
-struct Ask {
-    method: Method,
-    path: &'static str,
-    host: &'static str,
-    headers: Vec<(String, String)>,
 }
 
 /// What can be seen of what became of it.
@@ -101,85 +93,68 @@ struct Got {
     headers: Vec<(String, String)>,
 }
 
-impl Ask {
-    fn new(random: &mut SmallRng) -> Self {
-        let methods = [Method::GET, Method::GET, Method::POST, Method::DELETE];
-        let mut headers = Vec::new();
-        for _ in 0..random.random_range(0..4) {
-            let name = ["x-a", "x-b", "accept", "x-to", "content-type"].choose(random).unwrap();
-            let value = match *name {
-                "x-to" => ["a", "b", "nowhere"].choose(random).unwrap(),
-                "content-type" => ["application/grpc", "application/grpc+proto", "text/plain"].choose(random).unwrap(),
-                _ => VALUES.choose(random).unwrap(),
+/// A random request.
+fn ask(random: &mut SmallRng) -> Ask {
+    let methods = [Method::GET, Method::GET, Method::POST, Method::DELETE];
+    let mut headers = Vec::new();
+    for _ in 0..random.random_range(0..4) {
+        let name = ["x-a", "x-b", "accept", "x-to", "content-type"].choose(random).unwrap();
+        let value = match *name {
+            "x-to" => ["a", "b", "nowhere"].choose(random).unwrap(),
+            "content-type" => ["application/grpc", "application/grpc+proto", "text/plain"].choose(random).unwrap(),
+            _ => VALUES.choose(random).unwrap(),
+        };
+        // Envoy makes one line of several of these, when it reads them.
+        let is_joined = ["accept", "content-type"].contains(name);
+        if !(is_joined && headers.iter().any(|(before, _)| before == name)) {
+            headers.push(((*name).to_owned(), (*value).to_owned()));
+        }
+    }
+    let method = methods.choose(random).unwrap();
+    if method == Method::POST {
+        headers.push(("content-length".to_owned(), "0".to_owned()));
+    }
+    Ask::new(method, HOSTS.choose(random).unwrap(), PATHS.choose(random).unwrap(), headers)
+}
+
+fn is_grpc(request: &Request<'_>) -> bool {
+    request.header("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+/// What we would make of a request, and which kind of decision that was.
+fn expected(request: &Request<'_>, table: &RouteTable) -> (Seen, &'static str) {
+    let values = RequestValues(request.headers);
+    let mut response = HeaderMap::new();
+    match table.decide(request, 0) {
+        Decision::NoRoute => (Seen::status(404), "no route"),
+        Decision::Respond { found, status, body } => {
+            found.change_response(&mut response, &values);
+            let who = String::from_utf8(body.to_vec()).unwrap();
+            (Seen { who, added: ours(&response), ..Seen::status(status.as_u16()) }, "respond")
+        }
+        Decision::Redirect { found, status, location } => {
+            found.change_response(&mut response, &values);
+            let seen = Seen::status(status.as_u16());
+            (Seen { location: Some(location), added: ours(&response), ..seen }, "redirect")
+        }
+        Decision::Forward(choice) if !CLUSTERS.contains(&&*choice.cluster) => {
+            choice.change_response(&mut response, &values);
+            let status = choice.forward.missing_cluster.status().as_u16();
+            (Seen { added: ours(&response), ..Seen::status(status) }, "no cluster")
+        }
+        Decision::Forward(choice) => {
+            let mut outgoing = Outgoing {
+                authority: request.authority.to_owned(),
+                path: request.path.to_owned(),
+                headers: request.headers.clone(),
             };
-            // Envoy makes one line of several of these, when it reads them.
-            let is_joined = ["accept", "content-type"].contains(name);
-            if !(is_joined && headers.iter().any(|(before, _)| before == name)) {
-                headers.push(((*name).to_owned(), (*value).to_owned()));
-            }
-        }
-        let method = methods.choose(random).unwrap().clone();
-        if method == Method::POST {
-            headers.push(("content-length".to_owned(), "0".to_owned()));
-        }
-        Self { method, path: PATHS.choose(random).unwrap(), host: HOSTS.choose(random).unwrap(), headers }
-    }
-
-    fn is_grpc(&self) -> bool {
-        self.headers.iter().any(|(_, value)| value.starts_with("application/grpc"))
-    }
-
-    /// What we would make of it, and which kind of decision that was.
-    fn expected(&self, table: &RouteTable) -> (Seen, &'static str) {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
-        }
-        let connection = Connection {
-            source: "127.0.0.1:1".parse().unwrap(),
-            destination: "127.0.0.1:2".parse().unwrap(),
-            principal: None,
-            server_name: None,
-        };
-        let request = Request {
-            method: &self.method,
-            scheme: "http",
-            authority: self.host,
-            path: self.path,
-            headers: &headers,
-            connection: &connection,
-            metadata: &Metadata::default(),
-        };
-        let values = RequestValues(&headers);
-        let mut response = HeaderMap::new();
-        match table.decide(&request, 0) {
-            Decision::NoRoute => (Seen::status(404), "no route"),
-            Decision::Respond { found, status, body } => {
-                found.change_response(&mut response, &values);
-                let who = String::from_utf8(body.to_vec()).unwrap();
-                (Seen { who, added: ours(&response), ..Seen::status(status.as_u16()) }, "respond")
-            }
-            Decision::Redirect { found, status, location } => {
-                found.change_response(&mut response, &values);
-                let seen = Seen::status(status.as_u16());
-                (Seen { location: Some(location), added: ours(&response), ..seen }, "redirect")
-            }
-            Decision::Forward(choice) if !CLUSTERS.contains(&&*choice.cluster) => {
-                choice.change_response(&mut response, &values);
-                let status = choice.forward.missing_cluster.status().as_u16();
-                (Seen { added: ours(&response), ..Seen::status(status) }, "no cluster")
-            }
-            Decision::Forward(choice) => {
-                let mut outgoing =
-                    Outgoing { authority: self.host.to_owned(), path: self.path.to_owned(), headers: headers.clone() };
-                choice.change_request(&mut outgoing, true, &values);
-                // Formats of the response see the request as it was sent on.
-                choice.change_response(&mut response, &RequestValues(&outgoing.headers));
-                let headers = ours(&outgoing.headers);
-                let got = Some(Got { path: outgoing.path, authority: outgoing.authority, headers });
-                let seen = Seen { who: choice.cluster.into_owned(), got, added: ours(&response), ..Seen::status(200) };
-                (seen, "forward")
-            }
+            choice.change_request(&mut outgoing, true, &values);
+            // Formats of the response see the request as it was sent on.
+            choice.change_response(&mut response, &RequestValues(&outgoing.headers));
+            let headers = ours(&outgoing.headers);
+            let got = Some(Got { path: outgoing.path, authority: outgoing.authority, headers });
+            let seen = Seen { who: choice.cluster.into_owned(), got, added: ours(&response), ..Seen::status(200) };
+            (seen, "forward")
         }
     }
 }

@@ -19,13 +19,13 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
     PathMatcher, RegexMatcher, StringMatcher, path_matcher, string_matcher::MatchPattern,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::Method;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use routing::rbac::Subject;
-use routing::{Connection, Metadata, Request};
 
+use crate::ask::Ask;
 use crate::peer::{self, Envoy, filter, packed};
 
 /// Sets of rules that are compared, and requests to each.
@@ -60,11 +60,13 @@ fn requests_are_allowed_and_denied_as_envoy_does_it() {
         let rules = envoy::rules(wire).unwrap();
         let mut client = envoy.connect(index);
         for _ in 0..REQUESTS {
-            let ask = Ask::new(&mut random);
-            let theirs = client.ask(ask.method.as_str(), ask.path, ask.host, &ask.headers);
-            let (is_allowed, why) = ask.expected(&rules);
+            let ask = ask(&mut random);
+            let theirs = ask.send(&mut client);
+            let request = ask.request();
+            let subject = Subject::request(&request, request.connection.source_ip());
+            let is_allowed = rules.evaluate(&subject).is_allowed;
             let status = if is_allowed { 218 } else { 403 };
-            assert_eq!(theirs.status, status, "{ask:?}: {why}\n{wire:#?}");
+            assert_eq!(theirs.status, status, "{ask:?}: {}\n{wire:#?}", rules.explain(&subject));
             if !is_allowed {
                 assert_eq!(theirs.body, "RBAC: access denied");
             }
@@ -75,54 +77,15 @@ fn requests_are_allowed_and_denied_as_envoy_does_it() {
     assert!(seen.iter().all(|count| *count > 1000), "{seen:?}");
 }
 
-/// A request.
-#[derive(Debug)]
-struct Ask {
-    method: Method,
-    path: &'static str,
-    host: &'static str,
-    headers: Vec<(String, String)>,
-}
-
-impl Ask {
-    fn new(random: &mut SmallRng) -> Self {
-        let count = random.random_range(0..4);
-        let header = |random: &mut SmallRng| {
-            let name = *["x-a", "x-b"].choose(random).unwrap();
-            (name.to_owned(), (*VALUES.choose(random).unwrap()).to_owned())
-        };
-        Self {
-            method: [Method::GET, Method::DELETE].choose(random).unwrap().clone(),
-            path: PATHS.choose(random).unwrap(),
-            host: ["a.b", "A.B:80", "c"].choose(random).unwrap(),
-            headers: (0..count).map(|_| header(random)).collect(),
-        }
-    }
-
-    /// Whether we would let it pass, and what we would say about that.
-    fn expected(&self, rules: &routing::rbac::Rules) -> (bool, String) {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
-        }
-        let connection = Connection {
-            source: "127.0.0.1:1".parse().unwrap(),
-            destination: "127.0.0.1:2".parse().unwrap(),
-            principal: None,
-            server_name: None,
-        };
-        let request = Request {
-            method: &self.method,
-            scheme: "http",
-            authority: self.host,
-            path: self.path,
-            headers: &headers,
-            connection: &connection,
-            metadata: &Metadata::default(),
-        };
-        let subject = Subject::request(&request, connection.source_ip());
-        (rules.evaluate(&subject).is_allowed, rules.explain(&subject).to_string())
-    }
+/// A random request.
+fn ask(random: &mut SmallRng) -> Ask {
+    let header = |random: &mut SmallRng| {
+        let name = *["x-a", "x-b"].choose(random).unwrap();
+        (name.to_owned(), (*VALUES.choose(random).unwrap()).to_owned())
+    };
+    let headers = (0..random.random_range(0..4)).map(|_| header(random)).collect();
+    let method = [Method::GET, Method::DELETE].choose(random).unwrap();
+    Ask::new(method, ["a.b", "A.B:80", "c"].choose(random).unwrap(), PATHS.choose(random).unwrap(), headers)
 }
 
 fn manager(rules: &Rbac) -> HttpConnectionManager {
