@@ -124,26 +124,11 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::{Connection, Metadata};
+    use crate::example::Asked;
 
     fn decide(policy: &CorsPolicy, method: &Method, headers: &[(&'static str, &'static str)]) -> CorsDecision {
-        let headers = map(headers);
-        let connection = Connection {
-            source: "10.0.0.1:1".parse().unwrap(),
-            destination: "10.0.0.2:80".parse().unwrap(),
-            principal: None,
-            server_name: None,
-        };
-        let request = Request {
-            method,
-            scheme: "http",
-            authority: "a",
-            path: "/",
-            headers: &headers,
-            connection: &connection,
-            metadata: &Metadata::default(),
-        };
-        policy.decide(&request, &mut StdRng::seed_from_u64(1))
+        let asked = Asked { method: method.clone(), ..Asked::new("a", "/") }.with_all(headers);
+        policy.decide(&asked.request(), &mut StdRng::seed_from_u64(1))
     }
 
     fn pass(headers: &[(&'static str, &'static str)]) -> CorsDecision {

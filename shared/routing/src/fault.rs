@@ -1,11 +1,12 @@
 //! Faults that are injected on purpose.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use http::StatusCode;
 use rand::Rng;
 
-use crate::{Fraction, HeaderMatch, Request};
+use crate::{Fraction, HeaderMatch, Request, text};
 
 /// What goes wrong, as Envoy's [`HTTPFault`] says it.
 ///
@@ -111,54 +112,36 @@ impl Abort {
         }
         let http = number(request, "x-envoy-fault-abort-request")
             .filter(|status| (200..600).contains(status))
-            .and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok());
-        let grpc = || u32::try_from(number(request, "x-envoy-fault-abort-grpc-request")?).ok();
+            .and_then(|status| StatusCode::from_u16(status).ok());
+        let grpc = || number(request, "x-envoy-fault-abort-grpc-request");
         http.map(AbortWith::Http).or_else(|| grpc().map(AbortWith::Grpc))
     }
 }
 
 /// The share that a header asks for, but no more than `share`.
 fn at_most(share: Fraction, request: &Request<'_>, name: &str) -> Fraction {
-    let asked = number(request, name).and_then(|asked| u32::try_from(asked).ok());
+    let asked = number(request, name);
     Fraction { numerator: asked.unwrap_or(share.numerator).min(share.numerator), ..share }
 }
 
 /// The number in the first of the headers called `name`.
-fn number(request: &Request<'_>, name: &str) -> Option<u64> {
-    request.headers.get(name)?.to_str().ok()?.trim_ascii().parse().ok()
+fn number<N: FromStr>(request: &Request<'_>, name: &str) -> Option<N> {
+    text::number(request.headers.get(name)?.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue, Method};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::{Connection, HeaderMatchKind, Metadata};
+    use crate::HeaderMatchKind;
+    use crate::example::Asked;
 
     fn decide_often(fault: &Fault, headers: &[(&'static str, &'static str)], active: u64) -> Vec<FaultDecision> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        let connection = Connection {
-            source: "10.0.0.1:1".parse().unwrap(),
-            destination: "10.0.0.2:80".parse().unwrap(),
-            principal: None,
-            server_name: None,
-        };
-        let request = Request {
-            method: &Method::GET,
-            scheme: "http",
-            authority: "a",
-            path: "/",
-            headers: &map,
-            connection: &connection,
-            metadata: &Metadata::default(),
-        };
+        let asked = Asked::new("a", "/").with_all(headers);
         let mut random = StdRng::seed_from_u64(1);
-        (0..1000).map(|_| fault.decide(&request, active, &mut random)).collect()
+        (0..1000).map(|_| fault.decide(&asked.request(), active, &mut random)).collect()
     }
 
     fn decide(fault: &Fault, headers: &[(&'static str, &'static str)]) -> FaultDecision {

@@ -19,12 +19,13 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration as Span};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::Method;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use routing::{AbortWith, Connection, CorsDecision, Decision, FAULT_BODY, Metadata, Options, Request};
+use routing::{AbortWith, CorsDecision, Decision, FAULT_BODY, Options};
 
+use crate::ask::Ask;
 use crate::peer::{self, Envoy, filter, packed};
 
 /// Configurations that are compared, and requests to each.
@@ -47,7 +48,7 @@ fn other_origins_are_answered_as_envoy_does_it() {
         let policy = options(table).cors.unwrap();
         let mut client = envoy.connect(index);
         for _ in 0..REQUESTS {
-            let method = [Method::OPTIONS, Method::OPTIONS, Method::GET].choose(&mut random).unwrap().clone();
+            let method = [Method::OPTIONS, Method::OPTIONS, Method::GET].choose(&mut random).unwrap();
             let headers = chosen(
                 &mut random,
                 &[
@@ -57,8 +58,9 @@ fn other_origins_are_answered_as_envoy_does_it() {
                     ("access-control-request-private-network", &["true", "false", "True"]),
                 ],
             );
-            let theirs = client.ask(method.as_str(), "/", "a.b", &headers);
-            let decision = with_request(&method, &headers, |request| policy.decide(request, &mut random));
+            let ask = Ask::new(method, "a.b", "/", headers);
+            let theirs = ask.send(&mut client);
+            let decision = policy.decide(&ask.request(), &mut random);
             let (is_answer, told) = match decision {
                 CorsDecision::Answer(told) => (true, told),
                 CorsDecision::Pass(told) => (false, told),
@@ -69,9 +71,9 @@ fn other_origins_are_answered_as_envoy_does_it() {
             found.retain(|(name, _)| name.starts_with("access-control-"));
             ours.sort();
             found.sort();
-            assert_eq!(found, ours, "{method} {headers:?}\n{policy:#?}");
+            assert_eq!(found, ours, "{ask:?}\n{policy:#?}");
             let is_theirs = theirs.status == 200 && theirs.all("x-cluster").is_empty() && theirs.body.is_empty();
-            assert_eq!(is_theirs, is_answer, "{method} {headers:?}\n{policy:#?}\n{theirs:#?}");
+            assert_eq!(is_theirs, is_answer, "{ask:?}\n{policy:#?}\n{theirs:#?}");
             seen[usize::from(is_answer)] += 1;
         }
     }
@@ -101,7 +103,7 @@ fn requests_fail_on_purpose_as_envoy_does_it() {
                     ("x-envoy-fault-abort-request-percentage", &["0", "100", "200", "x"]),
                 ],
             );
-            let ours = with_request(&Method::GET, &headers, |request| fault.decide(request, 0, &mut random));
+            let ours = fault.decide(&get(headers.clone()).request(), 0, &mut random);
             let is_grpc = matches!(ours.abort, Some(AbortWith::Grpc(_)));
             if is_grpc {
                 // Envoy tells a status of gRPC only to those who speak it.
@@ -110,7 +112,7 @@ fn requests_fail_on_purpose_as_envoy_does_it() {
             let mut client = envoy.connect(index);
             #[expect(clippy::disallowed_methods, reason = "what is measured is how long another process takes")]
             let start = Instant::now();
-            let theirs = client.ask("GET", "/", "a.b", &headers);
+            let theirs = get(headers.clone()).send(&mut client);
             let took = start.elapsed();
             let expected = match ours.abort {
                 None => (200, None, None),
@@ -142,32 +144,14 @@ fn chosen(random: &mut SmallRng, all: &[(&str, &[&str])]) -> Headers {
 
 fn options(table: &RouteConfiguration) -> Options {
     let ours = envoy::route_table(table).unwrap();
-    with_request(&Method::GET, &[], |request| match ours.decide(request, 0) {
+    match ours.decide(&get(Headers::new()).request(), 0) {
         Decision::Forward(choice) => choice.found.route.options.clone(),
         other => panic!("{other:?}"),
-    })
+    }
 }
 
-fn with_request<T>(method: &Method, headers: &[(String, String)], see: impl FnOnce(&Request<'_>) -> T) -> T {
-    let parse = |(name, value): &(String, String)| {
-        (HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value.trim()).unwrap())
-    };
-    let headers: HeaderMap = headers.iter().map(parse).collect();
-    let connection = Connection {
-        source: "127.0.0.1:1".parse().unwrap(),
-        destination: "127.0.0.1:2".parse().unwrap(),
-        principal: None,
-        server_name: None,
-    };
-    see(&Request {
-        method,
-        scheme: "http",
-        authority: "a.b",
-        path: "/",
-        headers: &headers,
-        connection: &connection,
-        metadata: &Metadata::default(),
-    })
+fn get(headers: Headers) -> Ask {
+    Ask::new(&Method::GET, "a.b", "/", headers)
 }
 
 fn manager(table: &RouteConfiguration) -> HttpConnectionManager {
