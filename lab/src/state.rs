@@ -17,6 +17,9 @@ use crate::files;
 /// Longest name of a lab: it is part of a socket's path, which holds 107 bytes.
 const MAX_NAME: usize = 32;
 
+/// How often directories are made again that were taken away at once.
+const ATTEMPTS: u32 = 1000;
+
 /// What other commands need to know about a running lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -138,15 +141,8 @@ impl StateDirectory {
     /// # Errors
     /// [`StateError::Running`] while a lab of that name lives.
     pub fn claim(&self) -> Result<Claim, StateError> {
-        self.make_private()?;
         let lock_path = self.path.join("lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(|source| StateError::Io { path: lock_path.clone(), source })?;
+        let lock = self.open_lock(&lock_path)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -159,6 +155,25 @@ impl StateDirectory {
             files::remove(&stale).map_err(|source| StateError::Io { path: stale, source })?;
         }
         Ok(Claim { directory: self.clone(), lock })
+    }
+
+    /// Opens the file that is locked, in directories that are made for it.
+    ///
+    /// The end of another lab takes the common directory away when that is empty, which it is before the first lab's own
+    /// directory is in it.
+    fn open_lock(&self, path: &Path) -> Result<File, StateError> {
+        let mut left = ATTEMPTS;
+        loop {
+            let opened = self.make_private().and_then(|()| {
+                let mut options = OpenOptions::new();
+                options.create(true).truncate(false).write(true).mode(0o600);
+                options.open(path).map_err(|source| StateError::Io { path: path.to_owned(), source })
+            });
+            match opened {
+                Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && left > 0 => left -= 1,
+                opened => return opened,
+            }
+        }
     }
 
     /// What the running lab has said about itself.
@@ -312,6 +327,22 @@ mod tests {
         drop(claim);
         let _claim = state.claim().unwrap();
         assert!(!state.kubeconfig().exists());
+    }
+
+    #[test]
+    fn a_claim_succeeds_while_other_labs_end() {
+        let temporary = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for name in ["a", "b", "c", "d"] {
+                let state = StateDirectory::at(name, temporary.path().join("aquifer").join(name));
+                scope.spawn(move || {
+                    for _ in 0..150 {
+                        drop(state.claim().unwrap());
+                        state.remove().unwrap();
+                    }
+                });
+            }
+        });
     }
 
     #[test]
